@@ -1,0 +1,172 @@
+"""The seam between the consume engine and a broker: one file per broker implements these protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
+
+from patron import encoding
+
+__all__ = ["Message", "Publisher", "Revoked", "Source", "Stats", "Subscription"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """
+    One message as a processor sees it.
+
+    *lane* is what order holds within: a partition, a FIFO group or a key; None means no order.
+    *position* counts within the lane of a positional source. *deliveries* counts how often the
+    source gave the message out, this time included; *attempts* counts the failures so far in this
+    process. *timestamp* is when it was published, in seconds since the epoch.
+    """
+
+    body: bytes
+    topic: str
+    id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    lane: Hashable = None
+    position: int | None = None
+    deliveries: int = 1
+    attempts: int = 0
+    timestamp: float | None = None
+    generation: int = 0
+    raw: Any = None
+
+    @property
+    def content_type(self) -> str | None:
+        """The content type from the headers, or None."""
+        for name, value in self.headers.items():
+            if name.lower() == "content-type":
+                return value
+        return None
+
+    @overload
+    def decode(self) -> Any: ...
+    @overload
+    def decode(self, into: type[T]) -> T: ...
+    def decode(self, into: Any = None) -> Any:
+        """
+        The body, decoded by its content type (JSON when it has none) and checked against *into*.
+
+        Raises:
+            DecodeError: the bytes or their shape are wrong; the engine makes it a dead letter.
+            UnknownContentType: likewise.
+        """
+        return encoding.decode(self.body, self.content_type, into)
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """These lanes were taken away; results of their messages must not be settled any more."""
+
+    lanes: frozenset[Hashable]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """
+    What a subscription knows of its backlog.
+
+    *assigned*: lanes or queues it may read now (0: not ready). *lag*: messages waiting, None when
+    unknown. *oldest_age*: seconds since the oldest waiting message was published, None when unknown.
+    """
+
+    assigned: int = 0
+    lag: int | None = None
+    oldest_age: float | None = None
+
+
+class Subscription(Protocol):
+    """
+    One live connection to a broker.
+
+    Every call comes from the thread that opened it. Every call may raise `ConnectionLost` (open
+    again) or `Stale` (these messages are no longer ours).
+    """
+
+    def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
+        """
+        At most *limit* messages, waiting at most *timeout* seconds for the first.
+
+        With *limit* 0 it fetches nothing and only keeps the connection alive.
+        """
+        ...
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        """Settle *messages*; when it returns, none of them comes again."""
+        ...
+
+    def nack(self, messages: Sequence[Message], delay: float = 0.0) -> None:
+        """Give *messages* back; each comes again, not before *delay* seconds."""
+        ...
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        """Renew the leases of *messages*; does nothing where the broker has none."""
+        ...
+
+    def stats(self) -> Stats:
+        """The backlog as far as it is known now; must not block on the network for long."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back that was not settled, and close. May be called twice."""
+        ...
+
+
+class Publisher(Protocol):
+    """One connection that publishes. One thread at a time may call."""
+
+    def publish(
+        self,
+        topic: str,
+        body: bytes,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: float = 0.0,
+    ) -> str:
+        """
+        Publish, and return the id of the message once the broker has confirmed that it keeps it.
+
+        Raises:
+            PublishFailed: it may not be there. StorageFull: it is not there, try later.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """
+    The settings of a broker and of what to read there; a frozen dataclass, loadable from YAML.
+
+    *system* labels metrics and spans (``"kafka"``). *positional* tells that settling a message
+    settles everything before it in its lane, so the engine settles only contiguous runs.
+    *target* is what is read (topic or queue), for labels and log lines.
+    """
+
+    @property
+    def system(self) -> str: ...
+    @property
+    def positional(self) -> bool: ...
+    @property
+    def target(self) -> str: ...
+
+    def open(self) -> Subscription:
+        """Connect, in the calling thread, which owns the subscription."""
+        ...
+
+    def publisher(self) -> Publisher:
+        """A publisher to the same broker, for dead letters and delayed retries."""
+        ...
