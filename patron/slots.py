@@ -1,0 +1,205 @@
+"""What the processes of one run share: a map with one slot for each worker, made before the fork."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Board", "Ended", "Slot", "WorkerState"]
+
+#: Bytes of the state that one worker can publish; a longer one is cut down to its readiness.
+SLOT_SIZE = 64 * 1024
+_HEADER = struct.Struct("BBHI")  # ended, status, expected workers, slots taken so far
+_SLOT = struct.Struct("BxxxIII")  # phase, process id, sequence, length
+_FREE, _TAKEN, _CLEAN = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run is to end, with this exit status."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """What one worker last said of itself. *age* is the seconds since then."""
+
+    slot: int
+    pid: int
+    ready: bool
+    reasons: tuple[str, ...]
+    draining: bool
+    components: tuple[Mapping[str, Any], ...]
+    age: float
+
+
+class Board:
+    """
+    One shared, anonymous memory map: a header of the run, then one slot for each worker.
+
+    The arbiter makes it before the first fork, takes a slot for each worker in ``pre_fork`` and
+    frees it in ``child_exit``; a worker writes only to its own slot; everyone reads all of them.
+    Readers take no lock: each slot carries a sequence number that is odd while it is written.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._map = mmap.mmap(-1, _HEADER.size + count * SLOT_SIZE)
+
+    def close(self) -> None:
+        """Release the map. Nothing may be called afterwards."""
+        self._map.close()
+
+    # The arbiter's side.
+
+    def expect(self, workers: int) -> None:
+        """Say how many workers the run starts with."""
+        ended, status, _, taken = self._header()
+        _HEADER.pack_into(self._map, 0, ended, status, workers, taken)
+
+    def take(self) -> int:
+        """
+        Take the lowest free slot for a worker that is about to be forked.
+
+        Raises:
+            RuntimeError: every slot is taken.
+        """
+        for slot in range(self.count):
+            if self._phase(slot) == _FREE:
+                _SLOT.pack_into(self._map, self._at(slot), _TAKEN, 0, 0, 0)
+                ended, status, expected, taken = self._header()
+                _HEADER.pack_into(self._map, 0, ended, status, expected, taken + 1)
+                return slot
+        raise RuntimeError(f"all {self.count} worker slots are taken: old workers do not end")
+
+    def free(self, slot: int) -> bool:
+        """Free *slot*; returns whether its worker had said that it ended in order."""
+        clean = self._phase(slot) == _CLEAN
+        _SLOT.pack_into(self._map, self._at(slot), _FREE, 0, 0, 0)
+        return clean
+
+    def all_clean(self) -> bool:
+        """Whether no worker is missing that ought to have said that it ended in order."""
+        return all(self._phase(slot) != _TAKEN for slot in range(self.count))
+
+    # The worker's side.
+
+    def end(self, status: int) -> None:
+        """Ask for the end of the run, with exit *status*; the worst status that was asked for stays."""
+        _, before, expected, taken = self._header()
+        _HEADER.pack_into(self._map, 0, 1, max(before, status), expected, taken)
+
+    def ended(self) -> Ended | None:
+        """The end that was asked for, or None."""
+        ended, status, _, _ = self._header()
+        return Ended(status) if ended else None
+
+    def states(self) -> list[WorkerState]:
+        """What each worker last said; one that has said nothing yet is not ready."""
+        return [self._state(slot) for slot in range(self.count) if self._phase(slot) == _TAKEN]
+
+    def missing(self) -> int:
+        """How many of the expected workers were never started so far."""
+        _, _, expected, taken = self._header()
+        return max(0, expected - taken)
+
+    # Memory.
+
+    def _header(self) -> tuple[int, int, int, int]:
+        ended, status, expected, taken = _HEADER.unpack_from(self._map, 0)
+        return ended, status, expected, taken
+
+    def _at(self, slot: int) -> int:
+        return _HEADER.size + slot * SLOT_SIZE
+
+    def _phase(self, slot: int) -> int:
+        return self._map[self._at(slot)]
+
+    def _state(self, slot: int) -> WorkerState:
+        record = self._read(slot)
+        if record is None:
+            return WorkerState(slot, 0, False, ("a worker is starting",), False, (), 0.0)
+        return WorkerState(
+            slot,
+            int(record["pid"]),
+            bool(record["ready"]),
+            tuple(record["reasons"]),
+            bool(record["draining"]),
+            tuple(record["components"]),
+            max(0.0, time.monotonic() - float(record["at"])),
+        )
+
+    def _read(self, slot: int) -> dict[str, Any] | None:
+        """The record in *slot*; None when there is none or its writer died while it wrote."""
+        at = self._at(slot)
+        for _ in range(100):
+            _, _, before, length = _SLOT.unpack_from(self._map, at)
+            if before % 2 == 0:
+                data = self._map[at + _SLOT.size : at + _SLOT.size + length]
+                if _SLOT.unpack_from(self._map, at)[2] == before:
+                    return json.loads(data) if length else None
+            time.sleep(0.0005)
+        return None
+
+    def _write(self, slot: int, data: bytes) -> None:
+        at = self._at(slot)
+        phase, pid, sequence, _ = _SLOT.unpack_from(self._map, at)
+        _SLOT.pack_into(self._map, at, phase, pid, sequence + 1, len(data))
+        self._map[at + _SLOT.size : at + _SLOT.size + len(data)] = data
+        _SLOT.pack_into(self._map, at, phase, pid, sequence + 2, len(data))
+
+    def _mark_clean(self, slot: int) -> None:
+        _, pid, sequence, length = _SLOT.unpack_from(self._map, self._at(slot))
+        _SLOT.pack_into(self._map, self._at(slot), _CLEAN, pid, sequence, length)
+
+
+class Slot:
+    """One worker's side of the board. Any thread of that worker may call."""
+
+    def __init__(self, board: Board, index: int) -> None:
+        self.board = board
+        self.index = index
+        self._writing = threading.Lock()  # guards the record: one writer at a time
+
+    def publish(
+        self,
+        *,
+        ready: bool,
+        reasons: tuple[str, ...] = (),
+        draining: bool = False,
+        components: tuple[Mapping[str, Any], ...] = (),
+    ) -> None:
+        """Say how this worker is, for every worker to read."""
+        record = {
+            "pid": os.getpid(),
+            "at": time.monotonic(),
+            "ready": ready,
+            "reasons": reasons,
+            "draining": draining,
+            "components": components,
+        }
+        with self._writing:
+            self.board._write(self.index, _fitting(record))
+
+    def mark_clean(self) -> None:
+        """Say that this worker ends in order: whatever ends it from here on is no crash."""
+        with self._writing:
+            self.board._mark_clean(self.index)
+
+
+def _fitting(record: dict[str, Any]) -> bytes:
+    """*record* as JSON that fits a slot; the components go first when it does not."""
+    data = json.dumps(record, default=str).encode()
+    if len(data) <= SLOT_SIZE - _SLOT.size:
+        return data
+    cut = [{"name": c.get("name"), "state": c.get("state")} for c in record["components"]][:100]
+    short = [str(reason)[:200] for reason in record["reasons"]][:20]
+    return json.dumps({**record, "components": cut, "reasons": short}, default=str).encode()
