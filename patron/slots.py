@@ -16,8 +16,10 @@ __all__ = ["Board", "Ended", "Slot", "WorkerState"]
 
 #: Bytes of the state that one worker can publish; a longer one is cut down to its readiness.
 SLOT_SIZE = 64 * 1024
-_HEADER = struct.Struct("BBHI")  # ended, status, expected workers, slots taken so far
-_SLOT = struct.Struct("BxxxIII")  # phase, process id, sequence, length
+_ENDED, _STATUS = 0, 1  # offsets of two bytes that only workers write
+_COUNTS = struct.Struct("II")  # expected workers, slots taken so far: only the arbiter writes
+_COUNTS_AT, _HEADER_SIZE = 8, 16
+_SLOT = struct.Struct("BBxxII")  # phase, exit status, sequence, length
 _FREE, _TAKEN, _CLEAN = 0, 1, 2
 
 
@@ -52,7 +54,7 @@ class Board:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._map = mmap.mmap(-1, _HEADER.size + count * SLOT_SIZE)
+        self._map = mmap.mmap(-1, _HEADER_SIZE + count * SLOT_SIZE)
 
     def close(self) -> None:
         """Release the map. Nothing may be called afterwards."""
@@ -62,8 +64,8 @@ class Board:
 
     def expect(self, workers: int) -> None:
         """Say how many workers the run starts with."""
-        ended, status, _, taken = self._header()
-        _HEADER.pack_into(self._map, 0, ended, status, workers, taken)
+        _, taken = self._counts()
+        _COUNTS.pack_into(self._map, _COUNTS_AT, workers, taken)
 
     def take(self) -> int:
         """
@@ -75,16 +77,16 @@ class Board:
         for slot in range(self.count):
             if self._phase(slot) == _FREE:
                 _SLOT.pack_into(self._map, self._at(slot), _TAKEN, 0, 0, 0)
-                ended, status, expected, taken = self._header()
-                _HEADER.pack_into(self._map, 0, ended, status, expected, taken + 1)
+                expected, taken = self._counts()
+                _COUNTS.pack_into(self._map, _COUNTS_AT, expected, taken + 1)
                 return slot
         raise RuntimeError(f"all {self.count} worker slots are taken: old workers do not end")
 
-    def free(self, slot: int) -> bool:
-        """Free *slot*; returns whether its worker had said that it ended in order."""
-        clean = self._phase(slot) == _CLEAN
+    def free(self, slot: int) -> int | None:
+        """Free *slot*; returns the status that its worker ended with in order, or None when it died."""
+        phase, status, _, _ = _SLOT.unpack_from(self._map, self._at(slot))
         _SLOT.pack_into(self._map, self._at(slot), _FREE, 0, 0, 0)
-        return clean
+        return status if phase == _CLEAN else None
 
     def all_clean(self) -> bool:
         """Whether no worker is missing that ought to have said that it ended in order."""
@@ -94,13 +96,12 @@ class Board:
 
     def end(self, status: int) -> None:
         """Ask for the end of the run, with exit *status*; the worst status that was asked for stays."""
-        _, before, expected, taken = self._header()
-        _HEADER.pack_into(self._map, 0, 1, max(before, status), expected, taken)
+        self._map[_STATUS] = max(self._map[_STATUS], status)
+        self._map[_ENDED] = 1
 
     def ended(self) -> Ended | None:
         """The end that was asked for, or None."""
-        ended, status, _, _ = self._header()
-        return Ended(status) if ended else None
+        return Ended(self._map[_STATUS]) if self._map[_ENDED] else None
 
     def states(self) -> list[WorkerState]:
         """What each worker last said; one that has said nothing yet is not ready."""
@@ -108,17 +109,17 @@ class Board:
 
     def missing(self) -> int:
         """How many of the expected workers were never started so far."""
-        _, _, expected, taken = self._header()
+        expected, taken = self._counts()
         return max(0, expected - taken)
 
     # Memory.
 
-    def _header(self) -> tuple[int, int, int, int]:
-        ended, status, expected, taken = _HEADER.unpack_from(self._map, 0)
-        return ended, status, expected, taken
+    def _counts(self) -> tuple[int, int]:
+        expected, taken = _COUNTS.unpack_from(self._map, _COUNTS_AT)
+        return expected, taken
 
     def _at(self, slot: int) -> int:
-        return _HEADER.size + slot * SLOT_SIZE
+        return _HEADER_SIZE + slot * SLOT_SIZE
 
     def _phase(self, slot: int) -> int:
         return self._map[self._at(slot)]
@@ -151,14 +152,14 @@ class Board:
 
     def _write(self, slot: int, data: bytes) -> None:
         at = self._at(slot)
-        phase, pid, sequence, _ = _SLOT.unpack_from(self._map, at)
-        _SLOT.pack_into(self._map, at, phase, pid, sequence + 1, len(data))
+        phase, status, sequence, _ = _SLOT.unpack_from(self._map, at)
+        _SLOT.pack_into(self._map, at, phase, status, sequence + 1, len(data))
         self._map[at + _SLOT.size : at + _SLOT.size + len(data)] = data
-        _SLOT.pack_into(self._map, at, phase, pid, sequence + 2, len(data))
+        _SLOT.pack_into(self._map, at, phase, status, sequence + 2, len(data))
 
-    def _mark_clean(self, slot: int) -> None:
-        _, pid, sequence, length = _SLOT.unpack_from(self._map, self._at(slot))
-        _SLOT.pack_into(self._map, self._at(slot), _CLEAN, pid, sequence, length)
+    def _mark_clean(self, slot: int, status: int) -> None:
+        _, _, sequence, length = _SLOT.unpack_from(self._map, self._at(slot))
+        _SLOT.pack_into(self._map, self._at(slot), _CLEAN, status, sequence, length)
 
 
 class Slot:
@@ -189,10 +190,10 @@ class Slot:
         with self._writing:
             self.board._write(self.index, _fitting(record))
 
-    def mark_clean(self) -> None:
-        """Say that this worker ends in order: whatever ends it from here on is no crash."""
+    def mark_clean(self, status: int) -> None:
+        """Say that this worker ends in order, with exit *status*: whatever ends it from here on is no crash."""
         with self._writing:
-            self.board._mark_clean(self.index)
+            self.board._mark_clean(self.index, status)
 
 
 def _fitting(record: dict[str, Any]) -> bytes:
