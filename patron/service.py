@@ -27,12 +27,42 @@ from patron.supervisor import ProcessSettings, RestartPolicy, Supervisor
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["LiveService", "Service"]
+__all__ = ["Inspection", "LiveService", "Service"]
 
 #: Seconds between two publications of a worker's state to the others.
 PUBLISH_INTERVAL = 0.5
 #: Seconds after which a worker that publishes nothing counts as not ready.
 STALE_AFTER = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """
+    What the parent process must know of a service; JSON values only, so that a throw-away child can send it.
+
+    *ports* are the ones to test before the first fork, HTTP's first, as ``(host, port)``.
+    """
+
+    name: str
+    version: str
+    host: str
+    port: int
+    threads: int
+    backlog: int
+    max_connections: int
+    keepalive: float
+    max_request_line: int
+    max_header_fields: int
+    max_header: int
+    workers: int
+    grace: float
+    drain: float
+    max_worker_deaths: int
+    death_window: float
+    run_directory: str | None
+    has_sighup_hook: bool
+    ports: tuple[tuple[str, int], ...]
+    warnings: tuple[str, ...] = ()
 
 
 class Service:
@@ -133,6 +163,32 @@ class Service:
             debug_authenticator=self.debug_authenticator,
             name=self.name,
             version=self.version,
+        )
+
+    def inspect(self, warnings: Sequence[str] = ()) -> Inspection:
+        """What the parent process must know to start the workers."""
+        own = self.http
+        return Inspection(
+            name=self.name,
+            version=self.version,
+            host=own.host,
+            port=own.port,
+            threads=own.threads,
+            backlog=own.backlog,
+            max_connections=own.max_connections,
+            keepalive=own.keepalive,
+            max_request_line=own.max_request_line,
+            max_header_fields=own.max_header_fields,
+            max_header=own.max_header,
+            workers=self.process.workers,
+            grace=self.process.grace,
+            drain=self.process.drain,
+            max_worker_deaths=self.process.max_worker_deaths,
+            death_window=self.process.death_window,
+            run_directory=str(self.process.run_directory) if self.process.run_directory else None,
+            has_sighup_hook=self.on_sighup is not None,
+            ports=((own.host, own.port), *(p for c in self.components for p in getattr(c, "ports", ()))),
+            warnings=tuple(warnings),
         )
 
     def open(self, *, slot: Slot | None = None, metrics_directory: Path | None = None) -> LiveService:
