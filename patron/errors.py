@@ -34,7 +34,7 @@ Every error that Patron raises, in one tree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -162,7 +162,15 @@ class ConnectionLost(SourceError):
 
 
 class Stale(SourceError):
-    """A lane was taken away; what is known of it must be forgotten, and nothing more settled."""
+    """
+    A lane or lease was taken away; what is known of it must be forgotten, and nothing more settled.
+
+    *messages* are the ones concerned, and the rest of the call was done; empty: all of the call.
+    """
+
+    def __init__(self, *args: object, messages: Sequence[Any] = ()) -> None:
+        self.messages: tuple[Any, ...] = tuple(messages)
+        super().__init__(*args)
 
 
 class PublishFailed(SourceError):

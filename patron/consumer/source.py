@@ -21,7 +21,9 @@ class Message:
     *lane* is what order holds within: a partition, a FIFO group or a key; None means no order.
     *position* counts within the lane of a positional source. *deliveries* counts how often the
     source gave the message out, this time included; *attempts* counts the failures so far in this
-    process. *timestamp* is when it was published, in seconds since the epoch.
+    process. *timestamp* is when it was published, in seconds since the epoch. *raw* is the driver's
+    own message, so that nothing of it is hidden. *decode_as* is set by a consumer whose content type
+    is fixed.
     """
 
     body: bytes
@@ -36,10 +38,13 @@ class Message:
     timestamp: float | None = None
     generation: int = 0
     raw: Any = None
+    decode_as: str | None = None
 
     @property
     def content_type(self) -> str | None:
-        """The content type from the headers, or None."""
+        """The fixed content type of the consumer, else the one from the headers, else None."""
+        if self.decode_as is not None:
+            return self.decode_as
         for name, value in self.headers.items():
             if name.lower() == "content-type":
                 return value
@@ -89,7 +94,11 @@ class Subscription(Protocol):
     One live connection to a broker.
 
     Every call comes from the thread that opened it. Every call may raise `ConnectionLost` (open
-    again) or `Stale` (these messages are no longer ours).
+    again) or `Stale` (these messages are no longer ours: ``Stale.messages``, or all of the call).
+    Any other `SourceError` means that nothing was done and the same call may succeed later.
+
+    A subscription may also have ``wake()``, which any thread may call: it makes the `poll` that
+    runs now, or else the next one, return at once. Without it the engine polls in short turns.
     """
 
     def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
@@ -154,6 +163,9 @@ class Source(Protocol):
     *system* labels metrics and spans (``"kafka"``). *positional* tells that settling a message
     settles everything before it in its lane, so the engine settles only contiguous runs.
     *target* is what is read (topic or queue), for labels and log lines.
+
+    A source whose messages are leased also has ``lease``: how many seconds one lasts. The engine
+    calls `Subscription.extend` at every third of it.
     """
 
     @property
