@@ -1,0 +1,50 @@
+"""
+Settings for your own gunicorn command, computed when this module is imported.
+
+::
+
+    PATRON_CONFIG=config.yaml gunicorn -c python:patron.gunicorn patron.wsgi:app
+
+A file of your own starts with ``from patron.gunicorn import *`` and changes what it likes; its hooks
+are called beside Patron's. What stands on gunicorn's command line wins over its environment, and
+that over this file. A reload (SIGHUP without a hook of the service) computes the settings again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from patron.errors import PatronError
+from patron.server import run as _run
+from patron.server.settings import gunicorn_settings as _gunicorn_settings
+from patron.server.start import check_ports as _check_ports
+from patron.server.start import config_inspector as _config_inspector
+from patron.server.start import config_path as _config_path
+
+
+def on_starting(server: object) -> None:
+    """Test the ports before gunicorn binds them, so that one in use is one line and status 1."""
+    if "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ:
+        return  # the listeners are handed over, by a predecessor or by systemd
+    addresses = [a for a in server.cfg.address if isinstance(a, tuple)]  # type: ignore[attr-defined]
+    try:
+        _check_ports(tuple(addresses))
+    except PatronError as error:
+        sys.stderr.write(f"patron: {error}\n")
+        sys.exit(1)
+
+
+def _prepare() -> None:
+    inspect = _config_inspector(Path(_config_path()))
+    try:
+        _run.prepare(inspect(), inspect)
+    except PatronError as error:
+        _run.report(error)
+        sys.exit(2)
+
+
+_prepare()
+globals().update(_gunicorn_settings(_run.prepared()))
+__all__ = ["on_starting", *_gunicorn_settings(_run.prepared())]  # noqa: PLE0604 - the settings' names are strings

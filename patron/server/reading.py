@@ -1,0 +1,134 @@
+"""Whether the bytes received so far hold one whole request; decided without parsing it."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+__all__ = ["Incoming", "State"]
+
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_CODING = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_EXPECT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue", re.IGNORECASE)
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
+#: A chunk's size line, extensions included (RFC 9112 section 7.1), or the trailers, are cut off here.
+_MAX_LINE = 8192
+
+
+class State(Enum):
+    """What to do with the connection next."""
+
+    MORE = "read on"
+    CONTINUE = "send 100 Continue (RFC 9110 section 10.1.1), then read on"
+    WHOLE = "a request is there, or something that only the parser can refuse"
+    HEAD_TOO_LARGE = "the header section is over its limit"
+
+
+class Incoming:
+    """
+    The bytes of one connection until they hold a whole request. One thread at a time may call.
+
+    It only finds where the request ends; the parser judges it afterwards. Whatever is malformed,
+    or larger than *max_body*, counts as whole, so that the parser or the application refuses it
+    without reading on.
+    """
+
+    __slots__ = ("_body_at", "_chunked", "_end", "_max_body", "_max_head", "_scanned", "data")
+
+    def __init__(self, max_head: int, max_body: int) -> None:
+        self.data = bytearray()
+        self._max_head = max_head
+        self._max_body = max_body
+        self._body_at = 0  # offset of the body, 0 until the header section is complete
+        self._chunked = False
+        self._end = 0  # offset behind the body, if its length is known
+        self._scanned = 0  # offset up to which the head or the chunks were looked at
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def feed(self, data: bytes) -> State:
+        """Add *data*; says what to do next."""
+        self.data += data
+        if not self._body_at:
+            state = self._find_head()
+            if state is not None:
+                return state
+        return self._body_state()
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the header section is complete."""
+        return bool(self._body_at)
+
+    def take(self) -> bytes:
+        """Everything received, and forget it."""
+        data = bytes(self.data)
+        self.__init__(self._max_head, self._max_body)  # type: ignore[misc]
+        return data
+
+    def _find_head(self) -> State | None:
+        """None when the header section is complete and the body may follow."""
+        found = self.data.find(_HEAD_END, max(0, self._scanned - 3))
+        if found < 0:
+            self._scanned = len(self.data)
+            return State.HEAD_TOO_LARGE if len(self.data) > self._max_head else State.MORE
+        if found > self._max_head:
+            return State.HEAD_TOO_LARGE
+        self._body_at = self._scanned = found + len(_HEAD_END)
+        return self._plan_body(bytes(self.data[: self._body_at]))
+
+    def _plan_body(self, head: bytes) -> State | None:
+        lengths, codings = _LENGTH.findall(head), _CODING.findall(head)
+        if not lengths and not codings:
+            return State.WHOLE
+        if codings:
+            if lengths or len(codings) > 1 or codings[0].strip().lower() != b"chunked":
+                return State.WHOLE  # the parser refuses it, or the application does
+            self._chunked = True
+        else:
+            length = _length(lengths)
+            if length is None or length > self._max_body:
+                return State.WHOLE
+            self._end = self._body_at + length
+        state = self._body_state()
+        return State.CONTINUE if state is State.MORE and _EXPECT.search(head) else state
+
+    def _body_state(self) -> State:
+        if not self._chunked:
+            return State.WHOLE if len(self.data) >= self._end else State.MORE
+        if len(self.data) - self._body_at > self._max_body + _MAX_LINE:
+            return State.WHOLE
+        return self._scan_chunks()
+
+    def _scan_chunks(self) -> State:
+        while True:
+            line_end = self.data.find(b"\r\n", self._scanned, self._scanned + _MAX_LINE)
+            if line_end < 0:
+                return State.WHOLE if len(self.data) - self._scanned >= _MAX_LINE else State.MORE
+            size = _CHUNK_SIZE.match(self.data, self._scanned)
+            if size is None:
+                return State.WHOLE  # no chunk: the parser refuses it
+            length = int(size[0], 16)
+            if length == 0:
+                return self._trailers_state(line_end)
+            following = line_end + 2 + length + 2
+            if following > len(self.data):
+                return State.WHOLE if length > self._max_body else State.MORE
+            self._scanned = following
+
+    def _trailers_state(self, line_end: int) -> State:
+        """The last chunk is there; the message ends with an empty line behind the trailers."""
+        if self.data.find(_HEAD_END, line_end) >= 0 or len(self.data) - line_end > self._max_head:
+            return State.WHOLE
+        return State.MORE
+
+
+def _length(values: list[bytes]) -> int | None:
+    """The one content length, or None when there are several or it is no sensible number."""
+    digits = values[0].strip()
+    if len(values) > 1 or not digits.isdigit():
+        return None
+    significant = digits.lstrip(b"0") or b"0"
+    return int(significant) if len(significant) <= 18 else None

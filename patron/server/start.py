@@ -1,0 +1,211 @@
+"""Starting a run: look at the service in a throw-away child, test its ports, hand over to gunicorn."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from patron.errors import ConfigError, PatronError, ServiceError
+from patron.server import run
+from patron.server.app import ServiceApp
+from patron.server.internals import Arbiter, BaseApplication
+from patron.server.settings import gunicorn_settings
+from patron.service import Inspection, Service
+
+__all__ = [
+    "check_ports",
+    "config_inspector",
+    "config_path",
+    "config_service_from_environment",
+    "in_child",
+    "run_config",
+    "run_service",
+]
+
+
+def run_service(service: Service) -> NoReturn:
+    """Run *service*, which was described in code; exits with status 0, 1 or 2."""
+    inspection = service.inspect()
+    _run(inspection, lambda: inspection, lambda: service)
+
+
+def run_config(path: Path, environ: Mapping[str, str] | None = None) -> NoReturn:
+    """
+    Run the service that the file at *path* describes; exits with status 0, 1 or 2.
+
+    The file, and every module that it names, is loaded in a throw-away child first, and then in each
+    worker: the parent runs no user code.
+    """
+    variables = dict(os.environ if environ is None else environ)
+    inspect = config_inspector(path, variables)
+    try:
+        inspection = inspect()
+    except PatronError as error:
+        run.report(error)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    _run(inspection, inspect, lambda: _config_service(path, variables))
+
+
+def config_path() -> str:
+    """
+    The path in ``PATRON_CONFIG``.
+
+    Raises:
+        SystemExit: with status 2, when it is not set.
+    """
+    path = os.environ.get("PATRON_CONFIG")
+    if not path:
+        sys.stderr.write("patron: PATRON_CONFIG is not set: give it the path of the configuration file\n")
+        sys.exit(2)
+    return path
+
+
+def config_inspector(path: Path, environ: Mapping[str, str] | None = None) -> Callable[[], Inspection]:
+    """A function that looks at the service of the file at *path*, in a throw-away child, each time it is called."""
+
+    def inspect() -> Inspection:
+        return in_child(lambda: _config_inspection(path, os.environ if environ is None else environ))
+
+    return inspect
+
+
+def config_service_from_environment() -> Service:
+    """The service that the file in ``PATRON_CONFIG`` describes."""
+    return _config_service(Path(config_path()), os.environ)
+
+
+def _config_inspection(path: Path, environ: Mapping[str, str]) -> Inspection:
+    from patron import config
+
+    return config.inspect(path, environ)
+
+
+def _config_service(path: Path, environ: Mapping[str, str]) -> Service:
+    from patron import config
+
+    return config.build(path, environ)
+
+
+def _run(inspection: Inspection, inspect: Callable[[], Inspection], build: Callable[[], Service]) -> NoReturn:
+    for warning in inspection.warnings:
+        sys.stderr.write(f"patron: warning: {warning}\n")
+    try:
+        check_ports(inspection.ports)
+    except PatronError as error:
+        sys.stderr.write(f"patron: {error}\n")
+        sys.exit(1)
+    run.prepare(inspection, inspect)
+    _Application(build).run()
+    sys.exit(0)
+
+
+class _Application(BaseApplication):  # type: ignore[misc]
+    """gunicorn's view of a run: settings from the prepared inspection, the application from *build*."""
+
+    def __init__(self, build: Callable[[], Service]) -> None:
+        self._build = build
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Called at the start, and again at a reload."""
+        for name, value in gunicorn_settings(run.prepared()).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> ServiceApp:
+        """Called in each worker, after the fork."""
+        return ServiceApp(self._build)
+
+    def run(self) -> None:
+        """Run the arbiter in this thread, the main one; it leaves by SystemExit."""
+        Arbiter(self).run()
+
+
+# The throw-away child.
+
+
+def in_child(inspect: Callable[[], Inspection]) -> Inspection:
+    """
+    What *inspect* returns, run in a forked child, so that nothing it imports or opens stays here.
+
+    Raises:
+        ConfigError: with every problem that the child found.
+        ServiceError: the child ended in another way; the message has its traceback.
+    """
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _report_to(writer, inspect)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        data = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    return _inspection_from(data, os.waitstatus_to_exitcode(status))
+
+
+def _report_to(writer: int, inspect: Callable[[], Inspection]) -> NoReturn:
+    """In the child: write the result to the pipe and leave, without the parent's exit handlers."""
+    try:
+        answer: dict[str, Any] = {"inspection": asdict(inspect())}
+    except ConfigError as error:
+        answer = {"problems": error.problems}
+    except BaseException:  # noqa: BLE001 - user modules are imported here: whatever they raise is reported
+        answer = {"fault": traceback.format_exc()}
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(json.dumps(answer).encode())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _inspection_from(data: bytes, exit_code: int) -> Inspection:
+    if not data:
+        raise ServiceError(f"checking the configuration ended with status {exit_code}: a module ends the process on import")
+    answer = json.loads(data)
+    if problems := answer.get("problems"):
+        raise ConfigError(*problems)
+    if fault := answer.get("fault"):
+        raise ServiceError(f"checking the configuration failed:\n{fault}")
+    fields = answer["inspection"]
+    fields["ports"] = tuple((host, port) for host, port in fields["ports"])
+    fields["warnings"] = tuple(fields["warnings"])
+    return Inspection(**fields)
+
+
+# Ports.
+
+
+def check_ports(ports: tuple[tuple[str, int], ...]) -> None:
+    """
+    Bind each port for a moment, exclusively, so that one in use is found before anything starts.
+
+    Raises:
+        ServiceError: naming the port and what to do.
+    """
+    for host, port in ports:
+        if port:
+            _check_port(host, port)
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # A closed connection may linger on the port (TIME_WAIT); a listener still refuses us.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except (OSError, OverflowError) as error:
+            raise ServiceError(
+                f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; choose another port "
+                "(http.port, PATRON_HTTP_DEFAULT_PORT) or stop what listens there"
+            ) from error
