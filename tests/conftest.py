@@ -1,0 +1,28 @@
+"""What every test gets: the check that nothing of it survives, and the servers that some need."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+#: Threads of libraries that are made once per process and end with it.
+_ALLOWED = ("pytest-", "pydevd", "ThreadPoolExecutor-")
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_survives() -> Iterator[None]:
+    """A test leaves no thread behind; one that is just ending gets a moment."""
+    before = set(threading.enumerate())
+    yield
+    until = time.monotonic() + 5
+    while leaked := _leaked(before):
+        if time.monotonic() > until:
+            pytest.fail(f"threads survived the test: {[thread.name for thread in leaked]}")
+        time.sleep(0.01)
+
+
+def _leaked(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t not in before and not t.name.startswith(_ALLOWED)]
