@@ -1,0 +1,325 @@
+"""
+The one instrumentation: an operation has a span, a correlation id, a timer, a counter and an outcome.
+
+Servers, consumers and clients all go through it; it is on the path of every request and message.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Literal
+
+from patron import correlation
+from patron.errors import ConfigError
+from patron.observe import capturing, metrics, propagation, trace
+from patron.observe.metrics import MetricSet
+from patron.observe.propagation import SAMPLED, TraceContext
+
+__all__ = ["Instrument", "Kind", "Operation", "current_operation", "operation"]
+
+Kind = Literal["server", "consumer", "client", "producer", "internal"]
+
+_current: contextvars.ContextVar[Operation | None] = contextvars.ContextVar("patron_operation", default=None)
+
+
+class Operation:
+    """
+    One piece of work that is observed, from `Instrument.start` to `finish`.
+
+    One thread at a time may use it. As a context manager it fails with what leaves the block.
+    """
+
+    __slots__ = (
+        "_forwarded_token",
+        "_id_token",
+        "_seconds",
+        "_span",
+        "_token",
+        "context",
+        "correlation_id",
+        "count",
+        "error",
+        "instrument",
+        "outcome",
+        "started",
+    )
+
+    def __init__(
+        self, instrument: Instrument, correlation_id: str, context: TraceContext, count: int
+    ) -> None:
+        self.instrument = instrument
+        self.correlation_id = correlation_id
+        self.context = context
+        self.count = count
+        self.outcome = "succeeded"
+        self.error: BaseException | None = None
+        self._seconds: float | None = None
+        self._span: trace.LiveSpan | None = None
+        self._id_token: contextvars.Token[str | None] | None = None
+        self._forwarded_token: contextvars.Token[Mapping[str, str] | None] | None = None
+        self._token: contextvars.Token[Operation | None] | None = None
+        self.started = 0.0
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its trace is sampled."""
+        return bool(self.context.flags & SAMPLED)
+
+    def tag(self, key: str, value: Any) -> None:
+        """Put a tag on the span; costs nothing when the trace is not sampled."""
+        if self._span is not None:
+            self._span.tag(key, value)
+
+    def fail(self, error: BaseException) -> None:
+        """The work failed with *error*; the outcome becomes ``failed`` unless it was set before."""
+        self.error = error
+        if self.outcome == "succeeded":
+            self.outcome = "failed"
+        if self._span is not None:
+            self._span.error(error)
+
+    def detach(self) -> None:
+        """
+        Stop being the current operation of this thread, without ending.
+
+        For work that goes on elsewhere; `use` makes it current again there. May be called twice.
+        """
+        token, self._token = self._token, None
+        if token is None:
+            return
+        _reset(_current, token)
+        if self._id_token is not None:
+            _reset(correlation.id_variable, self._id_token)
+            self._id_token = None
+        if self._forwarded_token is not None:
+            _reset(correlation.forwarded_variable, self._forwarded_token)
+            self._forwarded_token = None
+
+    @contextmanager
+    def use(self) -> Iterator[Operation]:
+        """Be the current operation of this thread inside the block; for work that was detached."""
+        token = _current.set(self)
+        try:
+            with correlation.use(self.correlation_id, correlation.forwarded()):
+                yield self
+        finally:
+            _current.reset(token)
+
+    def finish(self) -> float:
+        """
+        End the work: context, metrics and span. Returns its seconds; a second call changes nothing.
+
+        Another thread than the one that started it may call it, but then that one keeps the context.
+        """
+        if self._seconds is not None:
+            return self._seconds
+        seconds = self._seconds = perf_counter() - self.started
+        self.detach()
+        self.instrument.record(self.outcome, self.count, seconds)
+        if self._span is not None:
+            self._span.finish(seconds)
+        if capturing.active is not None:
+            capturing.active.operations.append(_captured(self, seconds))
+        return seconds
+
+    def __enter__(self) -> Operation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.fail(error)
+        self.finish()
+
+
+class Instrument:
+    """
+    How one endpoint is observed; made once, shared by all threads.
+
+    Args:
+        kind: ``server`` and ``consumer`` take correlation and trace from the headers of what comes in,
+            the others from what is being done now.
+        system: ``"http"``, ``"kafka"`` ...; the span's tag ``component``.
+        target: what is called: route, topic, host.
+        name: the span's name; ``"system target"`` without one.
+        metrics: what counts it; needs *labels* for all their labels but the outcome.
+        tags: further tags of the span.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        system: str,
+        target: str,
+        *,
+        name: str | None = None,
+        metrics: MetricSet | None = None,
+        labels: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.system = system
+        self.target = target
+        self.name = name or f"{system} {target}"
+        self._inbound = kind in ("server", "consumer")
+        self._metrics = metrics
+        self._labels = {key: str(value) for key, value in (labels or {}).items()}
+        self._tags = dict(tags or {})
+        self._bound: dict[str, tuple[Any, Any]] = {}
+        self._epoch = -1
+        _check_labels(self.name, metrics, self._labels)
+
+    def start(self, headers: Mapping[str, str] | None = None, *, count: int = 1) -> Operation:
+        """
+        Begin to observe *count* things that are done as one, and make it the current operation.
+
+        *headers* came in with it; the kinds that go out take none. Never raises because of them.
+        """
+        return self._start_inbound(headers, count) if self._inbound else self._start_inside(count)
+
+    def record(self, outcome: str, count: int, seconds: float) -> None:
+        """Count *count* things that ended with *outcome* after *seconds*, without an operation."""
+        if self._metrics is None:
+            return
+        if self._epoch != metrics.epoch:
+            self._bound = {}
+            self._epoch = metrics.epoch
+        bound = self._bound.get(outcome)
+        if bound is None:
+            bound = self._bind(self._metrics, outcome)
+        counter, histogram = bound
+        if counter is not None:
+            counter(count)
+        if histogram is not None:
+            histogram(seconds)
+
+    def _start_inbound(self, headers: Mapping[str, str] | None, count: int) -> Operation:
+        parent = None
+        carried = None
+        if headers:
+            read = correlation.lowered(headers)
+            identifier = correlation.extract(read, headers)
+            parent = propagation.extract(read, trace.w3c_first)
+            carried = correlation.extract_forwarded(read)
+        else:
+            identifier = correlation.new_id()
+        operation = self._begin(identifier, parent, count)
+        operation._id_token = correlation.id_variable.set(identifier)
+        if carried or correlation.forwarded_variable.get():
+            operation._forwarded_token = correlation.forwarded_variable.set(carried)
+        return operation
+
+    def _start_inside(self, count: int) -> Operation:
+        outer = _current.get()
+        identifier = correlation.id_variable.get()
+        if identifier is not None:
+            return self._begin(identifier, None if outer is None else outer.context, count)
+        identifier = correlation.new_id()
+        operation = self._begin(identifier, None if outer is None else outer.context, count)
+        operation._id_token = correlation.id_variable.set(identifier)
+        return operation
+
+    def _begin(self, identifier: str, parent: TraceContext | None, count: int) -> Operation:
+        context, sampling = trace.context_for(parent, self.name)
+        operation = Operation(self, identifier, context, count)
+        if context.flags & SAMPLED and trace.backend is not None:
+            operation._span = trace.backend.begin(context, self.name, self._span_tags(identifier, sampling))
+        operation._token = _current.set(operation)
+        operation.started = perf_counter()
+        return operation
+
+    def _span_tags(self, identifier: str, sampling: Mapping[str, Any] | None) -> dict[str, Any]:
+        tags: dict[str, Any] = {
+            "component": self.system,
+            "version": trace.version,
+            "correlationID": identifier,
+        }
+        if self.kind != "internal":
+            tags["span.kind"] = self.kind
+        tags.update(self._tags)
+        tags.update(sampling or {})
+        return tags
+
+    def _bind(self, chosen: MetricSet, outcome: str) -> tuple[Any, Any]:
+        values = {**self._labels, chosen.outcome_label: outcome}
+        counter, histogram = (
+            None if each is None else each.bind_values(tuple(values[name] for name in each.labels))
+            for each in (chosen.counter, chosen.histogram)
+        )
+        bound = (counter and counter.inc, histogram and histogram.observe)
+        self._bound[outcome] = bound
+        return bound
+
+
+def current_operation() -> Operation | None:
+    """The innermost operation that this thread works on, or None."""
+    return _current.get()
+
+
+def current_context() -> TraceContext | None:
+    """The trace context of the innermost operation, or None."""
+    operation = _current.get()
+    return None if operation is None else operation.context
+
+
+def operation(
+    kind: Kind, system: str, target: str, headers: Mapping[str, str] | None = None, *, name: str | None = None
+) -> Operation:
+    """Begin an operation without metrics, whose instrument is made on the fly and remembered."""
+    return _instrument(kind, system, target, name).start(headers)
+
+
+@lru_cache(maxsize=1024)
+def _instrument(kind: Kind, system: str, target: str, name: str | None) -> Instrument:
+    return Instrument(kind, system, target, name=name)
+
+
+def _check_labels(name: str, chosen: MetricSet | None, labels: Mapping[str, str]) -> None:
+    if chosen is None:
+        return
+    for definition in (chosen.counter, chosen.histogram):
+        missing = (
+            set(definition.labels) - {*labels, chosen.outcome_label} if definition is not None else set()
+        )
+        if definition is not None and missing:
+            raise ConfigError(
+                f"instrument {name!r} must give {definition.name} the labels {', '.join(sorted(missing))}"
+            )
+
+
+def _reset(variable: contextvars.ContextVar[Any], token: contextvars.Token[Any]) -> None:
+    try:
+        variable.reset(token)
+    except ValueError:
+        pass  # It was set in the context of another thread, where it ends with that context.
+
+
+def _captured(operation: Operation, seconds: float) -> capturing.CapturedOperation:
+    made_by = operation.instrument
+    return capturing.CapturedOperation(
+        made_by.kind,
+        made_by.system,
+        made_by.target,
+        made_by.name,
+        operation.correlation_id,
+        operation.outcome,
+        operation.count,
+        seconds,
+        operation.error,
+        operation.context,
+    )
+
+
+def _contribute(headers: dict[str, str]) -> None:
+    operation = _current.get()
+    if operation is not None:
+        trace.inject(operation.context, headers)
+
+
+correlation.add_contributor(_contribute)

@@ -1,0 +1,140 @@
+"""The context of a trace, and the two header formats that carry it: Jaeger's and W3C's."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Mapping
+
+from patron.correlation import lookup
+
+__all__ = [
+    "DEBUG",
+    "SAMPLED",
+    "TraceContext",
+    "child_of",
+    "extract",
+    "inject_jaeger",
+    "inject_w3c",
+    "new_root",
+]
+
+SAMPLED = 0x01
+DEBUG = 0x02
+
+_jaeger = re.compile(
+    r"([0-9a-f]{1,32}):([0-9a-f]{1,16}):([0-9a-f]{1,16}):([0-9a-f]{1,2})", re.IGNORECASE
+).fullmatch
+# https://www.w3.org/TR/trace-context/#traceparent-header: lower case only; versions above 00 may be longer.
+_w3c = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL).fullmatch
+_printable = re.compile(r"[\x20-\x7e]{1,1024}").fullmatch
+_baggage_prefix = "uberctx-"
+_most_baggage = 32
+
+# A generator of our own: a service that seeds the global one must not get equal ids in all workers.
+_random = random.Random()  # noqa: S311 - ids, not secrets
+_bits = _random.getrandbits
+os.register_at_fork(after_in_child=_random.seed)
+
+
+class TraceContext:
+    """
+    Where in which trace we are: ids as integers, *flags* with bit 0 for "sampled".
+
+    *carried* holds the headers that belong to the trace and go on unchanged (baggage, ``tracestate``).
+    """
+
+    __slots__ = ("carried", "flags", "parent_id", "span_id", "trace_id")
+
+    def __init__(
+        self,
+        trace_id: int,
+        span_id: int,
+        parent_id: int,
+        flags: int,
+        carried: Mapping[str, str] | None = None,
+    ) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.parent_id = parent_id
+        self.flags = flags
+        self.carried = carried
+
+    def __repr__(self) -> str:
+        return f"TraceContext({self.trace_id:x}:{self.span_id:x}:{self.parent_id:x}:{self.flags:x})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TraceContext) and all(
+            getattr(self, name) == getattr(other, name) for name in TraceContext.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def new_root() -> TraceContext:
+    """The context of a new trace, not sampled yet."""
+    return TraceContext(_bits(64) or 1, _bits(64) or 1, 0, 0)
+
+
+def child_of(parent: TraceContext) -> TraceContext:
+    """A new context in the trace of *parent*, with its decision about sampling."""
+    return TraceContext(parent.trace_id, _bits(64) or 1, parent.span_id, parent.flags, parent.carried)
+
+
+def extract(headers: Mapping[str, str], w3c_first: bool = False) -> TraceContext | None:
+    """The context that *headers* carry in either format; None when there is none or it is malformed."""
+    first, second = (_from_w3c, _from_jaeger) if w3c_first else (_from_jaeger, _from_w3c)
+    return first(headers) or second(headers)
+
+
+def inject_jaeger(context: TraceContext, headers: dict[str, str]) -> None:
+    """Write ``uber-trace-id``: ``trace:span:parent:flags`` in hexadecimal."""
+    headers["uber-trace-id"] = (
+        f"{context.trace_id:x}:{context.span_id:x}:{context.parent_id:x}:{context.flags:x}"
+    )
+
+
+def inject_w3c(context: TraceContext, headers: dict[str, str]) -> None:
+    """Write ``traceparent``; a trace id of 64 bits is filled up with zeros, as Jaeger reads it."""
+    headers["traceparent"] = (
+        f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.flags & SAMPLED:02x}"
+    )
+
+
+def _from_jaeger(headers: Mapping[str, str]) -> TraceContext | None:
+    value = lookup(headers, "uber-trace-id")
+    if not value:
+        return None
+    # Some clients escape the colons (https://www.jaegertracing.io/sdk-migration/#propagation-format).
+    match = _jaeger(value.replace("%3A", ":").replace("%3a", ":"))
+    if match is None:
+        return None
+    trace_id, span_id, parent_id, flags = (int(part, 16) for part in match.groups())
+    return (
+        TraceContext(trace_id, span_id, parent_id, flags, _baggage(headers)) if trace_id and span_id else None
+    )
+
+
+def _from_w3c(headers: Mapping[str, str]) -> TraceContext | None:
+    value = lookup(headers, "traceparent")
+    match = _w3c(value) if value else None
+    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
+        return None
+    trace_id, span_id, flags = int(match[2], 16), int(match[3], 16), int(match[4], 16) & SAMPLED
+    return TraceContext(trace_id, span_id, 0, flags, _state(headers)) if trace_id and span_id else None
+
+
+def _baggage(headers: Mapping[str, str]) -> Mapping[str, str] | None:
+    found = {}
+    for name in headers:
+        if name[:8].lower() == _baggage_prefix and _printable(headers[name]):
+            found[name.lower()] = headers[name]
+            if len(found) == _most_baggage:
+                break
+    return found or None
+
+
+def _state(headers: Mapping[str, str]) -> Mapping[str, str] | None:
+    found = {name: lookup(headers, name) for name in ("tracestate", "baggage")}
+    return {name: value for name, value in found.items() if value and _printable(value)} or None
