@@ -6,6 +6,7 @@ Every error that Patron raises, in one tree.
     PatronError
     ├── ConfigError              the file, the environment or an argument is wrong: fix it
     ├── MissingExtra             a package is not installed: the message names the extra
+    ├── Panic                    `patron.observe.log.panic` was called
     ├── ServiceError
     │   ├── ComponentFailed      a component raised; ``__cause__`` is its error
     │   └── WorkAbandoned        the stop budget ended before the work did
@@ -59,6 +60,7 @@ __all__ = [
     "NotAcceptable",
     "NotFound",
     "Outcome",
+    "Panic",
     "PatronError",
     "PublishFailed",
     "Reject",
@@ -102,6 +104,10 @@ class MissingExtra(PatronError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f'{package} is not installed: pip install "patron[{extra}]"')
+
+
+class Panic(PatronError, RuntimeError):
+    """Something happened that must not: it was logged at level ``panic`` and raised."""
 
 
 class ServiceError(PatronError):
