@@ -1,0 +1,36 @@
+"""``patron check``: validate a configuration without starting anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from patron.cli.arguments import config
+
+
+@click.command(
+    epilog="""\b
+Exit status: 0 it is right, 2 it is wrong; every mistake is one line on standard error.
+
+\b
+Examples:
+  patron check config.yaml
+  patron check config.yaml && patron run config.yaml
+"""
+)
+@config
+def command(config: Path) -> None:
+    """
+    Validate CONFIG and every module that it names, without starting anything.
+    """
+    from patron.cli.output import paint, warning
+    from patron.config import load, summary
+
+    configuration = load(config)
+    for text in configuration.warnings:
+        warning(text)
+    for line in summary.lines(configuration):
+        click.echo(line)
+    stdout = click.get_text_stream("stdout")
+    click.echo(f"{config}: {paint('ok', 'green', stdout)}", color=True)

@@ -1,0 +1,24 @@
+"""``patron completion``: shell completion."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  patron completion bash >> ~/.bashrc
+  patron completion zsh >> ~/.zshrc
+  patron completion fish > ~/.config/fish/completions/patron.fish
+"""
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(ctx: click.Context, shell: str) -> None:
+    """Print the script that makes SHELL complete the commands and options of patron."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None  # the choices above are the ones that click has
+    click.echo(found(ctx.find_root().command, {}, "patron", "_PATRON_COMPLETE").source())

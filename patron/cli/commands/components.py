@@ -1,0 +1,31 @@
+"""``patron components``: what a service runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from patron.cli.arguments import as_json, config
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  patron components config.yaml
+  patron components config.yaml --json
+"""
+)
+@config
+@as_json
+def command(config: Path, as_json: bool) -> None:
+    """List the components of the service that CONFIG describes, without starting it."""
+    from patron.cli.output import emit_json, emit_table
+    from patron.config import build
+    from patron.config.summary import components
+
+    rows = components(build(config))
+    if as_json:
+        emit_json(rows)
+    else:
+        emit_table(("name", "type", "reads", "restart"), rows)

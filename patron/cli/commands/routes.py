@@ -1,0 +1,33 @@
+"""``patron routes``: what a service answers to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from patron.cli.arguments import as_json, config
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  patron routes config.yaml
+  patron routes config.yaml --json
+"""
+)
+@config
+@as_json
+def command(config: Path, as_json: bool) -> None:
+    """List the HTTP routes of the service that CONFIG describes, without starting it."""
+    from patron.cli.output import emit_json, emit_table
+    from patron.config import build
+    from patron.config.summary import routes
+
+    rows = routes(build(config))
+    if as_json:
+        emit_json(rows)
+    else:
+        emit_table(("method", "path", "kind", "endpoint"), rows)
+
+

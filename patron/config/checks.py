@@ -1,0 +1,76 @@
+"""Mistakes that no single value shows: names given twice, resources that nobody opens, ports used twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from patron import resources
+from patron.config.document import Node
+from patron.config.making import Part
+from patron.config.names import did_you_mean
+from patron.config.reading import Built, Reader
+from patron.http import Route
+
+__all__ = ["run"]
+
+
+def run(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
+    """Note every such mistake in what *reader* has built of the file."""
+    _unique(reader, _components(reader), "the component name")
+    _unique(reader, _routes(reader), "the route")
+    _injections(root, reader)
+    _memory_per_worker(values, reader)
+
+
+def _components(reader: Reader) -> Iterator[tuple[str, Built]]:
+    return ((b.value.component.name, b) for b in reader.built if isinstance(b.value, Part))
+
+
+def _routes(reader: Reader) -> Iterator[tuple[str, Built]]:
+    return ((f"{b.value.method} {b.value.path}", b) for b in reader.built if isinstance(b.value, Route))
+
+
+def _unique(reader: Reader, named: Iterator[tuple[str, Built]], what: str) -> None:
+    first: dict[str, Built] = {}
+    for name, built in named:
+        earlier = first.setdefault(name, built)
+        if earlier is not built:
+            reader.problems.add(
+                built.node.place, built.path, f"{what} {name!r} is taken by {earlier.path} in line {earlier.node.place.line}"
+            )
+
+
+#: How many arguments each kind of function gets from Patron; the rest are resources by name.
+_GIVEN = {"processor": 1, "on_start": 0, "on_stop": 0}
+
+
+def _injections(root: Node, reader: Reader) -> None:
+    """Functions whose arguments name no resource."""
+    opened = _keys(root, "resources")
+    for found in reader.named:
+        given = _GIVEN.get(found.path.rpartition(".")[2].partition("[")[0])
+        for name in () if given is None else resources.wanted_names(found.value, given=given):
+            if name not in opened:
+                known = ", ".join(opened) or "none"
+                hint = did_you_mean(name, opened)
+                reader.problems.add(
+                    found.node.place,
+                    found.path,
+                    f"{found.node.value!r} asks for {name!r}, which is no resource{hint} (there are: {known}): "
+                    "add it under 'resources', or give the argument a default",
+                )
+
+
+def _keys(root: Node, name: str) -> tuple[str, ...]:
+    node = root.value.get(name) if isinstance(root.value, dict) else None
+    return tuple(node.value) if node is not None and isinstance(node.value, dict) else ()
+
+
+def _memory_per_worker(values: Mapping[str, Any], reader: Reader) -> None:
+    workers = values.get("workers", 1)
+    for built in reader.built:
+        if isinstance(workers, int) and workers > 1 and getattr(built.value, "system", None) == "memory":
+            reader.problems.warn(
+                built.node.place, built.path, f"each of the {workers} workers has its own memory source: they share no messages"
+            )

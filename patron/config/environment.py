@@ -1,0 +1,77 @@
+"""The ``PATRON_*`` variables, which win over the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from patron.config.document import Node, join
+from patron.config.names import did_you_mean
+from patron.config.problems import Place, Problems
+from patron.config.scalars import scalar
+from patron.config.shapes import Either, Shape, kind
+
+__all__ = ["NOT_SETTINGS", "overlay", "variables"]
+
+#: Variables that steer Patron and are no keys of the file.
+NOT_SETTINGS: Mapping[str, str] = {
+    "PATRON_CONFIG": "the file, for the commands that are not given one and for patron.gunicorn",
+    "PATRON_DEBUG": "1: the command line shows the traceback of a bug",
+}
+
+# The names that the original gave; they stand for the regular ones.
+_ORIGINAL = {
+    "http.port": "PATRON_HTTP_DEFAULT_PORT",
+    "trace.agent_host": "PATRON_JAEGER_AGENT_HOST",
+    "trace.agent_port": "PATRON_JAEGER_AGENT_PORT",
+    "trace.sampler_type": "PATRON_JAEGER_SAMPLER_TYPE",
+    "trace.sampler_param": "PATRON_JAEGER_SAMPLER_PARAM",
+}
+# A service is named, and its secrets are read, where its code is deployed, not where it is started.
+_FILE_ONLY = frozenset(("name", "version"))
+
+
+def variables(shape: Shape) -> dict[str, str]:
+    """Each variable with the dotted path of the key that it sets: every single value outside of lists."""
+    return {_variable(path): path for path in _paths(shape, "") if path not in _FILE_ONLY}
+
+
+def _variable(path: str) -> str:
+    return _ORIGINAL.get(path) or f"PATRON_{path.upper().replace('.', '_')}"
+
+
+def _paths(shape: Shape, prefix: str) -> Iterator[str]:
+    for field in shape.fields:
+        path = join(prefix, field.name)
+        asked = kind(field.type)
+        if asked is None and not _is_free(field.type):
+            yield path
+        elif isinstance(asked, Shape) and not isinstance(field.type, Either):
+            yield from _paths(asked, path)
+
+
+def _is_free(annotation: object) -> bool:
+    return "Mapping" in str(annotation) or "dict" in str(annotation) or "Any" in str(annotation)
+
+
+def overlay(root: Node, environ: Mapping[str, str], shape: Shape, problems: Problems) -> None:
+    """Put the variables of *environ* into *root*, in place of what the file says; an empty one counts as absent."""
+    known = variables(shape)
+    for variable in sorted(name for name in environ if name.startswith("PATRON_")):
+        path, text = known.get(variable), environ[variable].strip()
+        if path is None and variable not in NOT_SETTINGS:
+            hint = did_you_mean(variable, [*known, *NOT_SETTINGS])
+            problems.warn(Place(variable), variable, f"Patron has no such variable{hint}; it is ignored")
+        elif path is not None and text:
+            _put(root, path.split("."), Node(scalar(text), Place(variable), text))
+
+
+def _put(node: Node, keys: list[str], value: Node) -> None:
+    for key in keys[:-1]:
+        if not isinstance(node.value, dict):
+            return
+        inner = node.value.get(key)
+        if inner is None or inner.value is None:
+            inner = node.value[key] = Node({}, value.place)
+        node = inner
+    if isinstance(node.value, dict):
+        node.value[keys[-1]] = value

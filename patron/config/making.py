@@ -1,0 +1,111 @@
+"""Makes the parts of a service out of the values of its file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from patron.component import Component
+from patron.consumer import Consumer, ConsumerSettings
+from patron.errors import ConfigError, PatronError
+from patron.http import HttpSettings
+from patron.supervisor import RestartPolicy
+
+__all__ = ["Http", "Part", "component", "consumer", "http", "resource"]
+
+Restart = RestartPolicy | Literal["never", "on-failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A component with its restart policy, if it has one."""
+
+    component: Component
+    restart: RestartPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """The key ``http``: the settings of the server and what it serves."""
+
+    settings: HttpSettings
+    serves: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return self.serves[name] if name in self.serves else getattr(self.settings, name)
+
+
+_SERVES = ("routes", "blueprints", "mounts", "middlewares", "debug_authenticator")
+
+
+def http(**values: Any) -> Http:
+    """The settings and the lists of the key ``http``."""
+    serves = {name: values.pop(name) for name in _SERVES if name in values}
+    return Http(HttpSettings(**values), serves)
+
+
+def resource(factory: Callable[..., Any], args: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+    """
+    The factory of a resource, with its arguments filled in.
+
+    Raises:
+        ConfigError: it does not take these arguments.
+    """
+    _takes(factory, args or {})
+    return partial(factory, **args) if args else factory
+
+
+def component(factory: Any, args: Mapping[str, Any] | None = None, restart: Restart = "never") -> Part:
+    """
+    What *factory* makes, or *factory* itself when it is a component.
+
+    Raises:
+        ConfigError: it fails, or makes something else.
+    """
+    if isinstance(factory, Component) and not isinstance(factory, type):
+        return Part(factory, _policy(restart))
+    _takes(factory, args or {})
+    made = _called(factory, args or {})
+    if not isinstance(made, Component):
+        raise ConfigError(f"{_name(factory)} makes {made!r}, which is no component: it needs a name and run(stop)")
+    return Part(made, _policy(restart))
+
+
+def consumer(name: str, source: Any, processor: Callable[..., Any], restart: Restart = "never", **settings: Any) -> Part:
+    """The consumer that reads *source*."""
+    return Part(Consumer(name, source, processor, ConsumerSettings(**settings)), _policy(restart))
+
+
+def _policy(restart: Restart) -> RestartPolicy | None:
+    if isinstance(restart, RestartPolicy):
+        return restart
+    return RestartPolicy() if restart == "on-failure" else None
+
+
+def _takes(factory: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(factory).bind_partial(**args)
+    except TypeError as error:
+        raise ConfigError(f"args do not fit {_name(factory)}{_signature(factory)}: {error}") from None
+    except ValueError:
+        return  # no signature to be had, as with some builtins
+
+
+def _called(factory: Callable[..., Any], args: Mapping[str, Any]) -> Any:
+    try:
+        return factory(**args)
+    except PatronError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{_name(factory)} failed: {type(error).__name__}: {error}") from error
+
+
+def _name(factory: Any) -> str:
+    return f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', factory)}"
+
+
+def _signature(factory: Any) -> str:
+    return str(inspect.signature(factory))

@@ -1,0 +1,360 @@
+"""Reads nodes by their shapes: every value checked strictly, every mistake noted, every value's origin kept."""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import json
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from patron.config.document import Node, join
+from patron.config.durations import seconds
+from patron.config.names import REFERENCE, did_you_mean, resolve
+from patron.config.problems import Problems
+from patron.config.scalars import described, scalar
+from patron.config.secrets import looks_secret
+from patron.config.shapes import (
+    REQUIRED,
+    Choice,
+    Either,
+    Field,
+    Many,
+    Named,
+    Reference,
+    Shape,
+    bare,
+    expected,
+    kind,
+    members,
+    optional,
+    wants,
+)
+from patron.errors import ConfigError, MissingExtra, PatronError
+
+__all__ = ["INVALID", "Built", "Entry", "Reader"]
+
+
+class _Invalid:
+    def __repr__(self) -> str:
+        return "INVALID"
+
+
+INVALID: Final = _Invalid()
+"""Stands for a value whose mistake was noted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Something that the file describes, with its place: what a shape made, or what a reference names."""
+
+    value: Any
+    node: Node
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One effective value: its path, where it came from, and whether it must be hidden."""
+
+    path: str
+    value: Any
+    origin: str
+    secret: bool = False
+
+
+class Reader:
+    """Reads one configuration, once; a duration is no value for the names in *ratios*."""
+
+    def __init__(self, problems: Problems, ratios: frozenset[str] = frozenset()) -> None:
+        self.problems = problems
+        self.entries: list[Entry] = []
+        self.built: list[Built] = []
+        self.named: list[Built] = []
+        self._ratios = ratios
+
+    # The values that were read, or INVALID.
+
+    def read(self, node: Node, annotation: Any, path: str) -> Any:
+        """The value of *node*, or `INVALID` with the mistakes noted."""
+        if node.broken:
+            return INVALID
+        if node.value is None and optional(annotation):
+            return self._keep(node, path, None)
+        asked = kind(annotation)
+        if asked is None:
+            return self._leaf(node, annotation, path)
+        return self._readers[type(asked)](self, node, asked, annotation, path)
+
+    def _shape(self, node: Node, shape: Shape, annotation: Any, path: str) -> Any:
+        values = self.mapping(node, shape, path)
+        return INVALID if values is None else self.make(node, shape, path, values)
+
+    def make(self, node: Node, shape: Shape, path: str, values: Mapping[str, Any]) -> Any:
+        """What *shape* builds of *values*, or `INVALID` with the mistakes noted."""
+        wrong = frozenset(name for name, value in values.items() if value is INVALID)
+        if any(field.default is REQUIRED for field in shape.fields if field.name in wrong):
+            return INVALID
+        try:
+            made = shape.build(**{name: value for name, value in values.items() if name not in wrong})
+        except (PatronError, ValueError, TypeError) as error:
+            self._note(error, node, shape, path, wrong)
+            return INVALID
+        if wrong:
+            return INVALID
+        self.built.append(Built(made, node, path))
+        return made
+
+    def _note(self, error: Exception, node: Node, shape: Shape, path: str, wrong: frozenset[str]) -> None:
+        """
+        Note what a settings class refused, at the key that the message is about.
+
+        What it says of a key in *wrong* is about the default that stood in, so it is no mistake of the file.
+        """
+        for text in getattr(error, "problems", ()) or (str(error),):
+            match = re.match(r"(?:[\w ]+: )?(\w+) ", text)
+            key = match[1] if match and match[1] in {field.name for field in shape.fields} else ""
+            inner = node.value.get(key) if isinstance(node.value, dict) else None
+            if not wrong.intersection(re.findall(r"\w+", text)):
+                rest = text[match.end() :] if match and key else text
+                self.problems.add((inner or node).place, join(path, key) if key else path, rest)
+
+    def mapping(self, node: Node, shape: Shape, path: str) -> dict[str, Any] | None:
+        """The given keys of *shape* with their values; `INVALID` where one was wrong or is missing. None: no mapping."""
+        if not isinstance(node.value, dict):
+            self._wrong_kind(node, shape, path)
+            return None
+        self._refuse_unknown(node, shape, path)
+        values: dict[str, Any] = {}
+        for field in shape.fields:
+            self._field(node, field, path, values)
+        return values
+
+    def _field(self, node: Node, field: Field, path: str, values: dict[str, Any]) -> None:
+        inner = join(path, field.name)
+        given = cast("dict[str, Node]", node.value).get(field.name)
+        if given is not None:
+            values[field.name] = self.read(given, field.type, inner)
+        elif field.default is REQUIRED:
+            self.problems.add(node.place, inner, f"is missing: it needs {expected(field.type)}")
+            values[field.name] = INVALID
+        else:
+            self.entries.extend(defaults(field, inner))
+
+    def _many(self, node: Node, many: Many, annotation: Any, path: str) -> Any:
+        if not isinstance(node.value, list):
+            return self._wrong_kind(node, annotation, path)
+        items = [self.read(item, many.of, join(path, n)) for n, item in enumerate(node.value)]
+        return INVALID if any(item is INVALID for item in items) else _container(annotation)(items)
+
+    def _named(self, node: Node, named: Named, annotation: Any, path: str) -> Any:
+        if not isinstance(node.value, dict):
+            return self._wrong_kind(node, annotation, path)
+        values = {key: self.read(item, named.of, join(path, key)) for key, item in node.value.items()}
+        return INVALID if any(value is INVALID for value in values.values()) else values
+
+    def _either(self, node: Node, either: Either, annotation: Any, path: str) -> Any:
+        if isinstance(node.value, dict):
+            return self.read(node, either.mapping, path)
+        if isinstance(node.value, list):
+            return self._wrong_kind(node, annotation, path)
+        value = self.read(node, either.word, path)
+        return self.make(node, either.mapping, path, {either.wrap: value}) if either.wrap else value
+
+    def _choice(self, node: Node, choice: Choice, annotation: Any, path: str) -> Any:
+        if not isinstance(node.value, dict):
+            return self._wrong_kind(node, annotation, path)
+        chooser = node.value.get(choice.key)
+        if chooser is None:
+            self.problems.add(node.place, join(path, choice.key), f"is missing: one of {', '.join(choice.names())}")
+            return INVALID
+        name = self.read(chooser, str, join(path, choice.key))
+        if name is INVALID:
+            return INVALID
+        try:
+            shape = choice.find(name)
+        except (ConfigError, MissingExtra) as error:
+            self.problems.add(chooser.place, join(path, choice.key), str(error))
+            return INVALID
+        rest = {key: value for key, value in node.value.items() if key != choice.key}
+        return self._shape(Node(rest, node.place, keys=node.keys), shape, shape, path)
+
+    def _reference(self, node: Node, reference: Reference, annotation: Any, path: str) -> Any:
+        if not isinstance(node.value, str) or not (REFERENCE.fullmatch(node.value) or _only_references(annotation)):
+            return self._leaf(node, _without_references(annotation), path, words=expected(annotation))
+        self._keep(node, path, node.value)
+        with self.problems.at(node.place, path):
+            found = resolve(node.value)
+            if not reference.fits(found):
+                raise ConfigError(f"{node.value!r} is {described_type(found)}, not {reference.called}")
+            self.named.append(Built(found, node, path))
+            return found
+        return INVALID
+
+    _readers: Mapping[type, Callable[..., Any]] = {
+        Shape: _shape,
+        Many: _many,
+        Named: _named,
+        Either: _either,
+        Choice: _choice,
+        Reference: _reference,
+    }
+
+    # Plain values.
+
+    def _leaf(self, node: Node, annotation: Any, path: str, words: str = "") -> Any:
+        value = self._raw(node, annotation, path)
+        try:
+            checked = _adapter(annotation).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            self.problems.add(node.place, path, self._message(error, node, annotation, path, words))
+            return INVALID
+        self._keep_all(node, path, checked)
+        return checked
+
+    def _keep_all(self, node: Node, path: str, value: Any) -> None:
+        """Note the origins of *value*, and of each value inside, where its type is free."""
+        if isinstance(node.value, dict) and node.value:
+            for key, inner in node.value.items():
+                self._keep_all(inner, join(path, key), plain(inner))
+        elif isinstance(node.value, list) and node.value:
+            for number, inner in enumerate(node.value):
+                self._keep_all(inner, join(path, number), plain(inner))
+        else:
+            self._keep(node, path, value)
+
+    def _raw(self, node: Node, annotation: Any, path: str) -> Any:
+        if node.text is not None and node.spoken and wants(annotation, str):
+            return node.text
+        if node.spoken and isinstance(node.value, str) and bare(annotation) not in (Any, object):
+            # Inside { } a reference has to be quoted, which must not make text of a number.
+            node = replace(node, value=scalar(node.value))
+        if isinstance(node.value, str) and self._is_duration(annotation, path):
+            duration = seconds(node.value)
+            return node.value if duration is None else duration
+        return plain(node)
+
+    def _is_duration(self, annotation: Any, path: str) -> bool:
+        return wants(annotation, float) and path.rpartition(".")[2] not in self._ratios
+
+    def _message(self, error: ValidationError, node: Node, annotation: Any, path: str, words: str) -> str:
+        first = error.errors(include_url=False)[0]
+        bound = _BOUNDS.get(first["type"])
+        if bound:
+            return f"expected {bound[1]} {first['ctx'][bound[0]]}, got {_got(node, path)}"
+        if first["type"] == "value_error":
+            return str(first["ctx"]["error"])
+        hint = "" if _secret(node, path) else _hint(node.value, node.text, annotation, self._is_duration(annotation, path))
+        return f"expected {words or expected(annotation)}, got {_got(node, path)}{hint}"
+
+    def _keep(self, node: Node, path: str, value: Any) -> Any:
+        self.entries.append(Entry(path, value, node.origin, _secret(node, path)))
+        return value
+
+    def _wrong_kind(self, node: Node, annotation: Any, path: str) -> Any:
+        self.problems.add(node.place, path, f"expected {expected(annotation)}, got {_got(node, path)}")
+        return INVALID
+
+    def _refuse_unknown(self, node: Node, shape: Shape, path: str) -> None:
+        known = [field.name for field in shape.fields]
+        for key, value in cast("dict[str, Node]", node.value).items():
+            if key not in known:
+                place = (node.keys or {}).get(key, value.place)
+                hint = did_you_mean(key, known) or f" (known here: {', '.join(known)})"
+                self.problems.add(place, join(path, key), f"there is no such key{hint}")
+
+
+def defaults(field: Field, path: str) -> Iterator[Entry]:
+    """The values of a key that was not given."""
+    asked = kind(field.type)
+    if isinstance(asked, Shape) and field.default is not None:
+        for inner in asked.fields:
+            if inner.default is not REQUIRED:
+                value = getattr(field.default, inner.name, inner.default)
+                yield from defaults(Field(inner.name, inner.type, value), join(path, inner.name))
+    else:
+        yield Entry(path, field.default, "default")
+
+
+def plain(node: Node) -> Any:
+    """The value of *node* without its places."""
+    if isinstance(node.value, dict):
+        return {key: plain(value) for key, value in node.value.items()}
+    if isinstance(node.value, list):
+        return [plain(item) for item in node.value]
+    return node.value
+
+
+def described_type(value: Any) -> str:
+    """What kind of thing *value* is, in words."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _container(annotation: Any) -> Callable[[list[Any]], Any]:
+    origin = typing.get_origin(bare(next((m for m in members(annotation) if m is not type(None)), annotation)))
+    if origin in (set, frozenset, collections.abc.Set):
+        return frozenset
+    return list if origin is list else tuple
+
+
+def _only_references(annotation: Any) -> bool:
+    return isinstance(annotation, Reference) or _without_references(annotation) is type(None)
+
+
+def _without_references(annotation: Any) -> Any:
+    """*annotation* without the members that a reference stands for."""
+    if isinstance(annotation, Reference):
+        return str
+    rest = tuple(m for m in members(annotation) if not isinstance(kind(m), Reference))
+    return typing.Union[rest] if rest else type(None)  # noqa: UP007
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def _secret(node: Node, path: str) -> bool:
+    return node.secret or looks_secret(path)
+
+
+def _got(node: Node, path: str) -> str:
+    if not isinstance(node.value, (dict, list, type(None))) and _secret(node, path):
+        return "a value that is hidden here"
+    return described(node.value)
+
+
+def _hint(value: Any, text: str | None, annotation: Any, is_duration: bool) -> str:
+    """What to write instead, where that can be told."""
+    if not isinstance(value, str):
+        quoted = value is not None and text is not None and expected(annotation) == "text"
+        return f": put it in quotes ({json.dumps(text)})" if quoted else ""
+    if wants(annotation, bool) and value.lower() in _SPOKEN:
+        return f": write {'true' if _SPOKEN[value.lower()] else 'false'}"
+    if is_duration and not wants(annotation, str):
+        return ": write seconds, or a duration such as 500ms, 30s or 1m30s"
+    if wants(annotation, int) and value.strip().lstrip("+-").isdigit():
+        return ": write it without quotes and without leading zeros"
+    return did_you_mean(value, _choices(annotation))
+
+
+_SPOKEN = {"yes": True, "on": True, "y": True, "true": True, "no": False, "off": False, "n": False, "false": False}
+
+
+def _choices(annotation: Any) -> list[str]:
+    literals = (m for m in members(annotation) if typing.get_origin(m) is typing.Literal)
+    return [value for literal in literals for value in typing.get_args(literal) if isinstance(value, str)]

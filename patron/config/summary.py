@@ -1,0 +1,76 @@
+"""What a configuration amounts to: its components, its routes, and what they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from patron.component import Component, Verdict
+from patron.config.loading import Configuration
+from patron.service import Service
+
+__all__ = ["components", "lines", "routes"]
+
+
+def lines(configuration: Configuration) -> Iterator[str]:
+    """A few lines for a person."""
+    service = configuration.service
+    own = service.http
+    yield f"service     {service.name} {service.version}, {_count(service.process.workers, 'worker')}"
+    yield f"http        {own.host}:{own.port}, {_count(own.threads, 'thread')}, {_count(len(_own(service)), 'route')}"
+    for row in components(service):
+        reads = f", reads {row['reads']}" if row["reads"] else ""
+        yield f"component   {row['name']} ({row['type']}{reads})"
+    if service.resources:
+        yield f"resources   {', '.join(service.resources)}"
+    if any("sqlite" in (row["reads"] or "") for row in components(service)):
+        yield f"sqlite      {_sqlite()}"
+
+
+def components(service: Service) -> list[dict[str, Any]]:
+    """One row for each component, HTTP's first."""
+    http = {"name": "http", "type": "Http", "reads": None, "restart": "never"}
+    return [http, *(_component(component, service.restart) for component in service.components)]
+
+
+def _component(component: Component, restart: Mapping[str, Any]) -> dict[str, Any]:
+    source = getattr(component, "source", None)
+    reads = f"{source.system}:{source.target}" if source is not None else None
+    policy = "on-failure" if component.name in restart else "never"
+    return {"name": component.name, "type": type(component).__name__, "reads": reads, "restart": policy}
+
+
+def routes(service: Service) -> list[dict[str, Any]]:
+    """One row for each route, the admin routes among them."""
+    return [_route(info) for info in service.build_http(_Closed()).routes()]
+
+
+def _route(info: Any) -> dict[str, Any]:
+    names = getattr(info, "__slots__", None) or vars(info)
+    return {name: getattr(info, name) for name in names}
+
+
+def _own(service: Service) -> list[Any]:
+    return list(service.routes)
+
+
+class _Closed:
+    """The admin side of a service that is only looked at."""
+
+    def alive(self) -> Verdict:
+        """Nothing lives here."""
+        return Verdict(False, ("not open",))
+
+    ready = alive
+
+    def components(self) -> tuple[Mapping[str, Any], ...]:
+        """None of them is open."""
+        return ()
+
+
+def _sqlite() -> str:
+    return ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
