@@ -52,12 +52,11 @@ def _injections(root: Node, reader: Reader) -> None:
         given = _GIVEN.get(found.path.rpartition(".")[2].partition("[")[0])
         for name in () if given is None else resources.wanted_names(found.value, given=given):
             if name not in opened:
-                known = ", ".join(opened) or "none"
-                hint = did_you_mean(name, opened)
+                hint = did_you_mean(name, opened) or f" (there are: {', '.join(opened) or 'none'})"
                 reader.problems.add(
                     found.node.place,
                     found.path,
-                    f"{found.node.value!r} asks for {name!r}, which is no resource{hint} (there are: {known}): "
+                    f"{found.node.value!r} asks for {name!r}, which is no resource{hint}: "
                     "add it under 'resources', or give the argument a default",
                 )
 

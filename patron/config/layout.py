@@ -56,7 +56,8 @@ def _consumer() -> Shape:
         Field("source", SOURCE, summary="what it reads: the key `type` names the kind, the others are its settings"),
         Field("processor", Reference("a processor"), summary="called with each message, or batch"),
     )
-    return Shape("Consumer", (*own, *shape_of(ConsumerSettings).fields, _RESTARTS), making.consumer)
+    settings = shape_of(ConsumerSettings)
+    return Shape("Consumer", (*own, *settings.fields, _RESTARTS), making.consumer, settings=settings)
 
 
 def _http() -> Shape:

@@ -99,6 +99,7 @@ class Reader:
         """What *shape* builds of *values*, or `INVALID` with the mistakes noted."""
         wrong = frozenset(name for name, value in values.items() if value is INVALID)
         if any(field.default is REQUIRED for field in shape.fields if field.name in wrong):
+            self._settings(node, shape.settings, path, values)
             return INVALID
         try:
             made = shape.build(**{name: value for name, value in values.items() if name not in wrong})
@@ -110,18 +111,22 @@ class Reader:
         self.built.append(Built(made, node, path))
         return made
 
+    def _settings(self, node: Node, shape: Shape | None, path: str, values: Mapping[str, Any]) -> None:
+        if shape is not None:
+            names = {field.name for field in shape.fields}
+            self.make(node, shape, path, {name: value for name, value in values.items() if name in names})
+
     def _note(self, error: Exception, node: Node, shape: Shape, path: str, wrong: frozenset[str]) -> None:
         """
         Note what a settings class refused, at the key that the message is about.
 
         What it says of a key in *wrong* is about the default that stood in, so it is no mistake of the file.
         """
+        known = {field.name for field in shape.fields}
         for text in getattr(error, "problems", ()) or (str(error),):
-            match = re.match(r"(?:[\w ]+: )?(\w+) ", text)
-            key = match[1] if match and match[1] in {field.name for field in shape.fields} else ""
+            key, rest = _about(text, known)
             inner = node.value.get(key) if isinstance(node.value, dict) else None
             if not wrong.intersection(re.findall(r"\w+", text)):
-                rest = text[match.end() :] if match and key else text
                 self.problems.add((inner or node).place, join(path, key) if key else path, rest)
 
     def mapping(self, node: Node, shape: Shape, path: str) -> dict[str, Any] | None:
@@ -267,6 +272,15 @@ class Reader:
                 place = (node.keys or {}).get(key, value.place)
                 hint = did_you_mean(key, known) or f" (known here: {', '.join(known)})"
                 self.problems.add(place, join(path, key), f"there is no such key{hint}")
+
+
+def _about(text: str, known: set[str]) -> tuple[str, str]:
+    """The key that a message such as ``retry attempts is 0: use ...`` is about, and what it says of it."""
+    before, verb, _ = text.partition(" is ")
+    for match in re.finditer(r"\w+", before if verb else ""):
+        if match[0] in known and len(before.split()) <= 3:
+            return match[0], text[match.end() :].lstrip(" :")
+    return "", text
 
 
 def defaults(field: Field, path: str) -> Iterator[Entry]:

@@ -44,12 +44,18 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A mapping with these keys and no others; *build* makes the value of what was read."""
+    """
+    A mapping with these keys and no others; *build* makes the value of what was read.
+
+    *settings* is the shape of the settings that some of the keys make; it is checked by itself when the
+    whole cannot be built, so that its mistakes are reported too.
+    """
 
     name: str
     fields: tuple[Field, ...]
     build: Callable[..., Any] = dict
     summary: str = ""
+    settings: Shape | None = None
 
     def field(self, name: str) -> Field:
         """The field called *name*."""
