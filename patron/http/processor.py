@@ -1,0 +1,173 @@
+"""How a processor runs as a Flask view: negotiation, authentication, middlewares, and its answer's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flask
+from werkzeug.datastructures import Headers
+
+from patron import encoding
+from patron.errors import EncodeError, NotAcceptable, UnknownContentType
+from patron.http.auth import identify
+from patron.http.failure import STATUS_LINES
+from patron.http.message import Request, Response
+from patron.http.negotiate import choose
+from patron.http.routes import Handler, Route
+from patron.resources import bind
+
+__all__ = ["Reply", "View"]
+
+_LINKS = frozenset(("location", "content-location"))
+
+
+class Reply(flask.Response):
+    """
+    Flask's response, with a short way out for bodies that are complete.
+
+    Such a body goes to the server as a list, by which the instrumentation knows that the request is
+    over and counts it before the client can have the answer.
+    """
+
+    default_mimetype = "text/html"
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        body = self.response
+        if self._on_close or type(body) is not list or environ["REQUEST_METHOD"] == "HEAD":
+            return super().__call__(environ, start_response)
+        headers = self.headers.to_wsgi_list()
+        names = {name.lower() for name, _ in headers}
+        if self.status_code in (204, 304) or self.status_code < 200 or not names.isdisjoint(_LINKS):
+            return super().__call__(environ, start_response)
+        chunks = [chunk if type(chunk) is bytes else chunk.encode() for chunk in body]
+        if "content-length" not in names:
+            headers.append(("Content-Length", str(sum(map(len, chunks)))))
+        start_response(self.status, headers)
+        return chunks
+
+
+class View:
+    """
+    One route's Flask view; all threads share it.
+
+    The chain, outermost first: authenticator, the route's middlewares, the processor.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.__name__ = route.endpoint
+        self._handler: Handler | None = None
+
+    def start(self, resources: Mapping[str, Any]) -> None:
+        """Build the chain around the processor with *resources* in its arguments. Raises `ConfigError`."""
+        handler: Handler = bind(self.route.processor, resources, given=1)
+        for middleware in reversed(self.route.middlewares):
+            handler = middleware(_normalized(handler))
+        # Limits by address come in front of the authenticator, limits by principal and the cache behind it.
+        self._handler = handler if self.route.authenticator is None else self._authenticated(handler)
+
+    def _authenticated(self, handler: Handler) -> Handler:
+        authenticator = self.route.authenticator
+        assert authenticator is not None
+
+        def authenticated(request: Request) -> Any:
+            request.principal = identify(authenticator, request)
+            return handler(request)
+
+        return authenticated
+
+    def __call__(self, **params: Any) -> flask.Response:
+        environ = flask.request.environ
+        offers = self.route.produces or encoding.media_types()
+        accepted = choose(environ.get("HTTP_ACCEPT"), offers)
+        if accepted is None:
+            raise NotAcceptable({"error": f"nothing acceptable: use {', '.join(offers)}"})
+        request = Request(environ, params, self.route.path, accepted)
+        assert self._handler is not None, "the gate lets nobody in before start()"
+        return reply(self._handler(request), request)
+
+
+def _normalized(handler: Handler) -> Handler:
+    """*handler* with what it returns made a `Response`, so that a middleware can count on one."""
+
+    def normalized(request: Request) -> Any:
+        answer = handler(request)
+        return answer if isinstance(answer, Response | flask.Response) else Response(answer)
+
+    return normalized
+
+
+def reply(answer: Any, request: Request) -> flask.Response:
+    """What a processor returned, as Flask's response: a `Response`, a Flask response, or a bare payload."""
+    if isinstance(answer, flask.Response):
+        return answer
+    response = answer if isinstance(answer, Response) else Response(answer)
+    payload = response.payload
+    status = response.status or (204 if payload is None else 201 if request.method == "POST" else 200)
+    headers = Headers(_checked(response.headers) if response.headers else None)
+    if payload is None:
+        return _empty(status, headers)
+    body, content_type = _body(payload, response.content_type, request)
+    if "Content-Type" not in headers:
+        headers.add("Content-Type", content_type)
+    return Reply(body, _status_line(status), headers)
+
+
+def _status_line(status: int) -> str:
+    if status not in STATUS_LINES:
+        raise ValueError(f"{status!r} is no HTTP status: use 200 to 599")
+    return STATUS_LINES[status]
+
+
+def _checked(headers: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
+    """*headers*, if they can be sent: WSGI takes latin-1 only. (Line ends are refused by werkzeug.)"""
+    for name, value in headers.items():
+        for text in (name, *(value if isinstance(value, list) else (value,))):
+            if not isinstance(text, str):
+                raise TypeError(f"header {name!r} is {text!r}: use a string")
+            if not text.isascii():
+                text.encode("latin-1")
+    return headers
+
+
+def _empty(status: int, headers: Headers) -> flask.Response:
+    response = Reply([], _status_line(status), headers)
+    if "Content-Type" not in headers or status == 204:
+        response.headers.remove("Content-Type")
+    return response
+
+
+def _body(payload: Any, content_type: str | None, request: Request) -> tuple[Any, str]:
+    """The body, as a list when it is complete, and its content type."""
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return [bytes(payload)], content_type or "application/octet-stream"
+    if isinstance(payload, Iterator):
+        return payload, content_type or "application/octet-stream"
+    if content_type is not None:
+        if isinstance(payload, str):
+            return [payload.encode()], _with_charset(content_type)
+        return [encoding.encode(payload, content_type)], content_type
+    return _negotiated(payload, request.accepted)
+
+
+def _with_charset(content_type: str) -> str:
+    text = content_type.startswith("text/") and "charset" not in content_type
+    return f"{content_type}; charset=utf-8" if text else content_type
+
+
+def _negotiated(payload: Any, accepted: str) -> tuple[list[bytes], str]:
+    """
+    *payload* as *accepted*, or as JSON when that format has no form for it.
+
+    The processor has run by then, so a 406 would hide what it did; RFC 9110 (section 12.5.1) allows
+    to answer as if there were no ``Accept``.
+    """
+    if accepted != encoding.JSON:
+        try:
+            codec = encoding.codec(encoding.media_type(accepted)[0])
+            return [codec.encode(payload)], codec.content_type or accepted
+        except (EncodeError, UnknownContentType):
+            pass
+    codec = encoding.codec(encoding.JSON)
+    return [codec.encode(payload)], codec.content_type or encoding.JSON

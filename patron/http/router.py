@@ -1,0 +1,159 @@
+"""Which endpoint a request goes to, known before Flask sees it: the instrumentation needs the pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from werkzeug.routing import Map, RequestRedirect, Rule
+
+from patron.http.metrics import METRIC_SET
+from patron.http.routes import METHODS
+from patron.observe import Instrument
+
+__all__ = ["Endpoint", "Match", "Router"]
+
+UNMATCHED = "unmatched"
+_KNOWN = frozenset((*METHODS, "TRACE", "CONNECT"))
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class Endpoint:
+    """
+    One pattern, the application behind it, and how it is observed. All threads share it.
+
+    *admin* endpoints answer before the service has started.
+    """
+
+    __slots__ = ("_instruments", "admin", "application", "pattern")
+
+    def __init__(self, pattern: str, application: Application, *, admin: bool = False) -> None:
+        self.pattern = pattern
+        self.application = application
+        self.admin = admin
+        self._instruments: dict[str, Instrument] = {}
+
+    def instrument(self, method: str) -> Instrument:
+        """The instrument for *method*; made on the first request, when the process may count."""
+        found = self._instruments.get(method)
+        return found if found is not None else self._make(method)
+
+    def _make(self, method: str) -> Instrument:
+        # Methods are the client's words: unknown ones share one label, or it could make series without end.
+        label = method if method in _KNOWN else "other"
+        if label in self._instruments:
+            return self._instruments[label]
+        made = Instrument(
+            "server",
+            "http-server",
+            self.pattern,
+            name=f"{label} {self.pattern}",
+            metrics=METRIC_SET,
+            labels={"method": label, "path": self.pattern},
+        )
+        return self._instruments.setdefault(label, made)
+
+
+class Match:
+    """
+    Where one request goes.
+
+    *rule* and *args*, or *error*, are what Flask's own matching would say; with none of them Flask
+    has to match by itself.
+    """
+
+    __slots__ = ("args", "endpoint", "error", "method", "path", "raw", "rule")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        raw: str,
+        rule: Rule | None = None,
+        args: Mapping[str, Any] | None = None,
+        error: HTTPException | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.method = method
+        self.path = path
+        self.raw = raw
+        self.rule = rule
+        self.args = args
+        self.error = error
+
+
+class Router:
+    """Admin routes first, then mounted applications, then Flask. All threads share it."""
+
+    def __init__(
+        self, flask: Application, url_map: Map, admin: Mapping[str, Endpoint], mounts: Mapping[str, Endpoint]
+    ) -> None:
+        self._flask = flask
+        self._adapter = url_map.bind("localhost")
+        self._admin = admin
+        self._mounts = mounts
+        self._unmatched = Endpoint(UNMATCHED, flask)
+        self._endpoints: dict[str, Endpoint] = {}
+
+    def match(self, method: str, raw: str) -> Match:
+        """Where *method* and *raw*, the path as WSGI has it, go. Never raises."""
+        path = raw or "/"
+        if not path.isascii() or not path.isprintable():
+            decoded = _decoded(path)
+            if decoded is None:
+                error = BadRequest("the path has bytes that are no text")
+                return Match(self._unmatched, method, ascii(path)[1:-1], raw, error=error)
+            path = decoded
+        if path in self._admin:
+            return Match(self._admin[path], method, path, raw)
+        if self._mounts and (mount := self._mounted(path)) is not None:
+            return Match(mount, method, path, raw)
+        return self._in_flask(method, path, raw)
+
+    def _mounted(self, path: str) -> Endpoint | None:
+        """The mounted application with the longest prefix of *path*."""
+        while path:
+            if path in self._mounts:
+                return self._mounts[path]
+            path = path.rpartition("/")[0]
+        return None
+
+    def _in_flask(self, method: str, path: str, raw: str) -> Match:
+        try:
+            rule, args = self._adapter.match(path, method, return_rule=True)
+        except RequestRedirect:
+            # To a path with or without a slash; only Flask knows the host to redirect to.
+            return Match(self._unmatched, method, path, raw)
+        except MethodNotAllowed as error:
+            return Match(self._other_method(path, error), method, path, raw, error=error)
+        except HTTPException as error:
+            return Match(self._unmatched, method, path, raw, error=error)
+        return Match(self._endpoint(rule), method, path, raw, rule, args)
+
+    def _endpoint(self, rule: Rule) -> Endpoint:
+        found = self._endpoints.get(rule.rule)
+        return (
+            found
+            if found is not None
+            else self._endpoints.setdefault(rule.rule, Endpoint(rule.rule, self._flask))
+        )
+
+    def _other_method(self, path: str, error: MethodNotAllowed) -> Endpoint:
+        """The endpoint of the pattern that has other methods."""
+        try:
+            rule, _ = self._adapter.match(path, next(iter(error.valid_methods or ())), return_rule=True)
+        except (HTTPException, StopIteration):
+            return self._unmatched
+        return self._endpoint(rule)
+
+
+def _decoded(path: str) -> str | None:
+    """*path* as text; None when it is no UTF-8, or has control characters, which belong in no log."""
+    try:
+        text = path.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return None
+    return None if any(letter < " " or "\x7f" <= letter <= "\x9f" for letter in text) else text

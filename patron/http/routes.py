@@ -1,0 +1,149 @@
+"""Routes: what is served where, checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from patron import encoding
+from patron.errors import ConfigError, UnknownContentType
+from patron.http.auth import Authenticator
+from patron.http.message import Request
+
+__all__ = [
+    "Handler",
+    "Middleware",
+    "Processor",
+    "Route",
+    "RouteInfo",
+    "delete",
+    "get",
+    "patch",
+    "post",
+    "put",
+]
+
+# A processor takes the request, and by name the resources that it wants.
+Processor = Callable[..., Any]
+Handler = Callable[[Request], Any]
+Middleware = Callable[[Handler], Handler]
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    One method of one path.
+
+    Args:
+        method: ``GET`` and so on; GET answers HEAD too.
+        path: as in Flask: ``/orders/<id>``, ``/pages/<int:number>``, ``/files/<path:name>``.
+        processor: gets a `Request`, and the service's resources that it names as arguments.
+        middlewares: ``handler -> handler``, the first one outermost, all of them behind the authenticator.
+        authenticator: who may ask; None is everybody.
+        name: for ``url_for``; ``"GET /orders/<id>"`` without one.
+        produces: media types that the processor may answer with, where it is not for the codecs to
+            say (``("text/csv",)``); ``request.accepted`` tells which one the client wants.
+    """
+
+    method: str
+    path: str
+    processor: Processor
+    middlewares: tuple[Middleware, ...] = ()
+    authenticator: Authenticator | None = None
+    name: str | None = None
+    produces: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", str(self.method).upper())
+        object.__setattr__(self, "middlewares", tuple(self.middlewares))
+        object.__setattr__(self, "produces", tuple(self.produces))
+        if problems := [f"route {self.method} {self.path}: {problem}" for problem in _problems(self)]:
+            raise ConfigError(*problems)
+
+    @property
+    def endpoint(self) -> str:
+        """Its name in Flask."""
+        return self.name or f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteInfo:
+    """One served route, for listings: *kind* is ``processor``, ``view``, ``mount`` or ``admin``."""
+
+    method: str
+    path: str
+    name: str
+    kind: str
+    handler: str
+    authenticator: str | None = None
+
+
+def _problems(route: Any) -> Iterable[str]:
+    if route.method not in METHODS:
+        yield f"method {route.method!r} is unknown: use {', '.join(METHODS)}"
+    yield from path_problems(route.path)
+    if not callable(route.processor):
+        yield f"processor {route.processor!r} cannot be called"
+    for middleware in route.middlewares:
+        if not callable(middleware):
+            yield f"middleware {middleware!r} cannot be called"
+    if route.authenticator is not None and not isinstance(route.authenticator, Authenticator):
+        yield f"authenticator {type(route.authenticator).__name__} has no authenticate(request)"
+    for name in route.produces:
+        try:
+            encoding.media_type(name)
+        except UnknownContentType as error:
+            yield str(error)
+
+
+def path_problems(path: Any) -> Iterable[str]:
+    """What is wrong with the pattern *path*."""
+    if not isinstance(path, str) or not path.startswith("/"):
+        yield f"path {path!r} must begin with /"
+    elif "{" in path or re.search(r"/[:*]", path):
+        yield "write path parameters as /orders/<id>"
+    elif not path.isprintable() or any(mark in path for mark in "?# "):
+        yield "a path has no spaces, ? or #"
+
+
+_PARAMETER = re.compile(r"<(?:([a-zA-Z_]\w*(?:\([^)]*\))?):)?[^<>]*>")
+
+
+def shape(path: str) -> str:
+    """*path* without the names of its parameters: two paths of one shape match the same requests."""
+    return _PARAMETER.sub(lambda found: f"<{found[1] or 'string'}>", path).replace("<default>", "<string>")
+
+
+def clashes(served: Sequence[tuple[str, str, str]]) -> list[str]:
+    """A problem for each (method, path, who) that cannot be reached since another one answers already."""
+    owners: dict[tuple[str, str], str] = {}
+    problems = []
+    for method, path, who in sorted(served, key=lambda entry: entry[0] == "HEAD"):
+        key = (method, shape(path))
+        other = owners.get(key) or (owners.get(("GET", key[1])) if method == "HEAD" else None)
+        if other is not None:
+            problems.append(
+                f"{who}: {method} {path} is already served by {other}: give it another path or method"
+            )
+        owners.setdefault(key, who)
+    return problems
+
+
+def _helper(method: str) -> Callable[..., Route]:
+    def route(path: str, processor: Processor, **options: Any) -> Route:
+        return Route(method, path, processor, **options)
+
+    route.__name__ = route.__qualname__ = method.lower()
+    route.__doc__ = f"A `Route` for {method}, with the same options."
+    return route
+
+
+get = _helper("GET")
+post = _helper("POST")
+put = _helper("PUT")
+patch = _helper("PATCH")
+delete = _helper("DELETE")
