@@ -19,12 +19,12 @@ def paint(text: str, colour: str, stream: IO[str]) -> str:
 
 def problem(text: str) -> None:
     """Write one mistake or failure to standard error."""
-    _to_stderr("error:", "red", text)
+    _to_stderr("patron:", "red", text)
 
 
 def warning(text: str) -> None:
     """Write one warning to standard error."""
-    _to_stderr("warning:", "yellow", text)
+    _to_stderr("patron: warning:", "yellow", text)
 
 
 def _to_stderr(label: str, colour: str, text: str) -> None:

@@ -100,7 +100,7 @@ def _bug(error: BaseException) -> int:
     if os.environ.get("PATRON_DEBUG") == "1":
         traceback.print_exception(error)
     else:
-        click.echo("patron: set PATRON_DEBUG=1 to see the traceback", err=True)
+        problem("set PATRON_DEBUG=1 to see the traceback")
     return FAILED
 
 

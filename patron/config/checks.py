@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from patron import resources
+from patron import http, resources
 from patron.config.document import Node
-from patron.config.making import Part
+from patron.config.making import Http, Part
 from patron.config.names import did_you_mean
 from patron.config.reading import Built, Reader
 from patron.http import Route
+from patron.http.routes import shape as same_requests
 
 __all__ = ["run"]
 
@@ -19,6 +20,7 @@ def run(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
     """Note every such mistake in what *reader* has built of the file."""
     _unique(reader, _components(reader), "the component name")
     _unique(reader, _routes(reader), "the route")
+    _served(root, values, reader)
     _injections(root, reader)
     _memory_per_worker(values, reader)
 
@@ -28,7 +30,7 @@ def _components(reader: Reader) -> Iterator[tuple[str, Built]]:
 
 
 def _routes(reader: Reader) -> Iterator[tuple[str, Built]]:
-    return ((f"{b.value.method} {b.value.path}", b) for b in reader.built if isinstance(b.value, Route))
+    return ((f"{b.value.method} {same_requests(b.value.path)}", b) for b in reader.built if isinstance(b.value, Route))
 
 
 def _unique(reader: Reader, named: Iterator[tuple[str, Built]], what: str) -> None:
@@ -39,6 +41,19 @@ def _unique(reader: Reader, named: Iterator[tuple[str, Built]], what: str) -> No
             reader.problems.add(
                 built.node.place, built.path, f"{what} {name!r} is taken by {earlier.path} in line {earlier.node.place.line}"
             )
+
+
+def _served(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
+    """Routes, blueprints and mounts that clash with each other or with the admin routes."""
+    served = values.get("http")
+    if isinstance(served, Http):
+        with reader.problems.at(_node(root, "http").place, "http"):
+            http.build(served.settings, **served.serves)
+
+
+def _node(root: Node, name: str) -> Node:
+    inner = root.value.get(name) if isinstance(root.value, dict) else None
+    return inner or root
 
 
 #: How many arguments each kind of function gets from Patron; the rest are resources by name.
@@ -62,8 +77,8 @@ def _injections(root: Node, reader: Reader) -> None:
 
 
 def _keys(root: Node, name: str) -> tuple[str, ...]:
-    node = root.value.get(name) if isinstance(root.value, dict) else None
-    return tuple(node.value) if node is not None and isinstance(node.value, dict) else ()
+    node = _node(root, name)
+    return tuple(node.value) if node is not root and isinstance(node.value, dict) else ()
 
 
 def _memory_per_worker(values: Mapping[str, Any], reader: Reader) -> None:

@@ -222,7 +222,7 @@ def _literal_of(member: Any, classes: tuple[type, ...]) -> bool:
 
 _WORDS: Mapping[Any, str] = {
     int: "a whole number",
-    float: "a number",
+    float: "a number",  # of seconds nearly always, see patron.config.durations
     str: "text",
     bool: "true or false",
     Path: "a path",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from patron.component import Component, Verdict
+from patron import http
+from patron.component import Component
 from patron.config.loading import Configuration
 from patron.service import Service
 
@@ -16,8 +18,9 @@ def lines(configuration: Configuration) -> Iterator[str]:
     """A few lines for a person."""
     service = configuration.service
     own = service.http
+    served = [row for row in routes(service) if row["kind"] != "admin"]
     yield f"service     {service.name} {service.version}, {_count(service.process.workers, 'worker')}"
-    yield f"http        {own.host}:{own.port}, {_count(own.threads, 'thread')}, {_count(len(_own(service)), 'route')}"
+    yield f"http        {own.host}:{own.port}, {_count(own.threads, 'thread')}, {_count(len(served), 'route')}"
     for row in components(service):
         reads = f", reads {row['reads']}" if row["reads"] else ""
         yield f"component   {row['name']} ({row['type']}{reads})"
@@ -29,8 +32,8 @@ def lines(configuration: Configuration) -> Iterator[str]:
 
 def components(service: Service) -> list[dict[str, Any]]:
     """One row for each component, HTTP's first."""
-    http = {"name": "http", "type": "Http", "reads": None, "restart": "never"}
-    return [http, *(_component(component, service.restart) for component in service.components)]
+    own = {"name": "http", "type": "Http", "reads": None, "restart": "never"}
+    return [own, *(_component(component, service.restart) for component in service.components)]
 
 
 def _component(component: Component, restart: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,30 +45,20 @@ def _component(component: Component, restart: Mapping[str, Any]) -> dict[str, An
 
 def routes(service: Service) -> list[dict[str, Any]]:
     """One row for each route, the admin routes among them."""
-    return [_route(info) for info in service.build_http(_Closed()).routes()]
+    return [asdict(info) for info in _app(service).routes()]
 
 
-def _route(info: Any) -> dict[str, Any]:
-    names = getattr(info, "__slots__", None) or vars(info)
-    return {name: getattr(info, name) for name in names}
-
-
-def _own(service: Service) -> list[Any]:
-    return list(service.routes)
-
-
-class _Closed:
-    """The admin side of a service that is only looked at."""
-
-    def alive(self) -> Verdict:
-        """Nothing lives here."""
-        return Verdict(False, ("not open",))
-
-    ready = alive
-
-    def components(self) -> tuple[Mapping[str, Any], ...]:
-        """None of them is open."""
-        return ()
+def _app(service: Service) -> http.HttpApp:
+    return http.build(
+        service.http,
+        routes=service.routes,
+        blueprints=service.blueprints,
+        mounts=service.mounts,
+        middlewares=service.middlewares,
+        debug_authenticator=service.debug_authenticator,
+        name=service.name,
+        version=service.version,
+    )
 
 
 def _sqlite() -> str:

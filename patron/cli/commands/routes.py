@@ -28,6 +28,6 @@ def command(config: Path, as_json: bool) -> None:
     if as_json:
         emit_json(rows)
     else:
-        emit_table(("method", "path", "kind", "endpoint"), rows)
+        emit_table(("method", "path", "kind", "handler", "authenticator"), rows)
 
 
