@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ def warning(text: str) -> None:
 
 
 def _to_stderr(label: str, colour: str, text: str) -> None:
-    stream = click.get_text_stream("stderr")
+    stream = sys.stderr
     click.echo(f"{paint(label, colour, stream)} {text}", file=stream, color=True)
 
 
@@ -39,7 +40,10 @@ def emit_json(value: Any) -> None:
 
 def emit_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write *rows* below the names of *columns*, aligned; nothing but the names when there are none."""
-    cells = [[name.upper() for name in columns], *([_cell(row.get(name)) for name in columns] for row in rows)]
+    cells = [
+        [name.upper() for name in columns],
+        *([_cell(row.get(name)) for name in columns] for row in rows),
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

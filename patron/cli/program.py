@@ -24,7 +24,9 @@ class _Commands(click.Group):
     """The modules of `patron.cli.commands`, imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(module.name for module in pkgutil.iter_modules(commands.__path__) if module.name[0] != "_")
+        return sorted(
+            module.name for module in pkgutil.iter_modules(commands.__path__) if module.name[0] != "_"
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -32,7 +34,9 @@ class _Commands(click.Group):
         found: click.Command = importlib.import_module(f"{commands.__name__}.{cmd_name}").command
         return found
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             raise click.UsageError(self._unknown(name, self.list_commands(ctx)), ctx)
@@ -42,7 +46,9 @@ class _Commands(click.Group):
         import difflib
 
         near = difflib.get_close_matches(name, known, n=1)
-        return f"there is no command {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}")
+        return f"there is no command {name!r}: " + (
+            f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
+        )
 
 
 @click.command(
@@ -102,5 +108,3 @@ def _bug(error: BaseException) -> int:
     else:
         problem("set PATRON_DEBUG=1 to see the traceback")
     return FAILED
-
-

@@ -30,7 +30,11 @@ def _components(reader: Reader) -> Iterator[tuple[str, Built]]:
 
 
 def _routes(reader: Reader) -> Iterator[tuple[str, Built]]:
-    return ((f"{b.value.method} {same_requests(b.value.path)}", b) for b in reader.built if isinstance(b.value, Route))
+    return (
+        (f"{b.value.method} {same_requests(b.value.path)}", b)
+        for b in reader.built
+        if isinstance(b.value, Route)
+    )
 
 
 def _unique(reader: Reader, named: Iterator[tuple[str, Built]], what: str) -> None:
@@ -39,7 +43,9 @@ def _unique(reader: Reader, named: Iterator[tuple[str, Built]], what: str) -> No
         earlier = first.setdefault(name, built)
         if earlier is not built:
             reader.problems.add(
-                built.node.place, built.path, f"{what} {name!r} is taken by {earlier.path} in line {earlier.node.place.line}"
+                built.node.place,
+                built.path,
+                f"{what} {name!r} is taken by {earlier.path} in line {earlier.node.place.line}",
             )
 
 
@@ -86,5 +92,7 @@ def _memory_per_worker(values: Mapping[str, Any], reader: Reader) -> None:
     for built in reader.built:
         if isinstance(workers, int) and workers > 1 and getattr(built.value, "system", None) == "memory":
             reader.problems.warn(
-                built.node.place, built.path, f"each of the {workers} workers has its own memory source: they share no messages"
+                built.node.place,
+                built.path,
+                f"each of the {workers} workers has its own memory source: they share no messages",
             )

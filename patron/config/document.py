@@ -30,8 +30,8 @@ class Node:
     One value of the file.
 
     *text* is the literal text of a scalar, which counts where text is expected and the value came
-    from a variable; a *broken* one was reported already and has no value; *size* counts the values inside, aliases expanded; *keys* has the places of the
-    keys of a mapping.
+    from a variable. A *broken* one was reported already and has no value. *size* counts the values
+    inside, aliases expanded; *keys* has the places of the keys of a mapping.
     """
 
     value: Scalar | dict[str, Node] | list[Node]
@@ -75,7 +75,9 @@ def parse(text: str, name: str, environ: Mapping[str, str], problems: Problems) 
     if node is None or node.value is None:
         raise ConfigError(f"{name}: the file is empty: it needs at least a 'name'")
     if not isinstance(node.value, dict):
-        raise ConfigError(f"{node.place}: the top level must be a mapping with keys such as 'name', not a list or a word")
+        raise ConfigError(
+            f"{node.place}: the top level must be a mapping with keys such as 'name', not a list or a word"
+        )
     return node
 
 
@@ -122,14 +124,18 @@ class _Reader:
     def _no_second_document(self) -> None:
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
-                raise ConfigError(f"{self._place(event)}: a second document starts here ('---'): one file holds one service")
+                raise ConfigError(
+                    f"{self._place(event)}: a second document starts here ('---'): one file holds one service"
+                )
 
     def _node(self, event: Any, path: str, depth: int) -> Node:
         if depth > _DEEPEST:
             raise ConfigError(f"{self._place(event)}: values are nested more than {_DEEPEST} deep")
         node = self._make(event, path, depth)
         if node.size > _MOST_VALUES:
-            raise ConfigError(f"{self._place(event)}: {path or 'the file'} expands to more than {_MOST_VALUES} values")
+            raise ConfigError(
+                f"{self._place(event)}: {path or 'the file'} expands to more than {_MOST_VALUES} values"
+            )
         if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
             self._anchors[event.anchor] = node
         return node
@@ -145,7 +151,9 @@ class _Reader:
 
     def _alias(self, event: Any) -> Node:
         if event.anchor not in self._anchors:
-            raise ConfigError(f"{self._place(event)}: the alias *{event.anchor} has no finished anchor before it")
+            raise ConfigError(
+                f"{self._place(event)}: the alias *{event.anchor} has no finished anchor before it"
+            )
         return self._anchors[event.anchor]
 
     def _sequence(self, event: Any, path: str, depth: int) -> Node:
@@ -166,7 +174,11 @@ class _Reader:
             if key == "<<" and not key_event.style:
                 merged = self._merge(node, merged)
             elif key in values:
-                self._problems.add(self._place(key_event), join(path, key), f"the key is given twice, first in line {keys[key].line}")
+                self._problems.add(
+                    self._place(key_event),
+                    join(path, key),
+                    f"the key is given twice, first in line {keys[key].line}",
+                )
             else:
                 values[key], keys[key] = node, self._place(key_event)
         values = {**merged, **values} if merged else values
@@ -201,7 +213,9 @@ class _Reader:
 
     def _plain_tag(self, event: Any, path: str, kind: str) -> None:
         if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
-            self._problems.add(self._place(event), path, f"the tag {event.tag} is not supported: write the plain value")
+            self._problems.add(
+                self._place(event), path, f"the tag {event.tag} is not supported: write the plain value"
+            )
 
     def _place(self, event: Any) -> Place:
         return Place(self._name, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -210,7 +224,9 @@ class _Reader:
 def _syntax(error: yaml.YAMLError, name: str) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-    what = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))) or str(error)
+    what = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))) or str(
+        error
+    )
     return f"{where}: this is not YAML: {what}{_hint(what)}"
 
 

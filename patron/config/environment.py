@@ -26,7 +26,7 @@ _ORIGINAL = {
     "trace.sampler_type": "PATRON_JAEGER_SAMPLER_TYPE",
     "trace.sampler_param": "PATRON_JAEGER_SAMPLER_PARAM",
 }
-# A service is named, and its secrets are read, where its code is deployed, not where it is started.
+# A service is named where its code is, not where it is started.
 _FILE_ONLY = frozenset(("name", "version"))
 
 
@@ -54,7 +54,7 @@ def _is_free(annotation: object) -> bool:
 
 
 def overlay(root: Node, environ: Mapping[str, str], shape: Shape, problems: Problems) -> None:
-    """Put the variables of *environ* into *root*, in place of what the file says; an empty one counts as absent."""
+    """Put the variables of *environ* over what *root* says; an empty one counts as absent."""
     known = variables(shape)
     for variable in sorted(name for name in environ if name.startswith("PATRON_")):
         path, text = known.get(variable), environ[variable].strip()

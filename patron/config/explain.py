@@ -31,4 +31,8 @@ def _named(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
-    return f"{value.__module__}:{value.__qualname__}" if callable(value) and hasattr(value, "__qualname__") else str(value)
+    return (
+        f"{value.__module__}:{value.__qualname__}"
+        if callable(value) and hasattr(value, "__qualname__")
+        else str(value)
+    )

@@ -41,7 +41,9 @@ def fill(text: str, environ: Mapping[str, str]) -> Filled:
         if match[0] == "$$":
             return "$"
         if match["inside"] is None:
-            raise ConfigError(f"{text!r} opens '${{' and does not close it; a dollar sign itself is written '$$'")
+            raise ConfigError(
+                f"{text!r} opens '${{' and does not close it; a dollar sign itself is written '$$'"
+            )
         references.append(match[0])
         return _value(match["inside"], environ)
 
@@ -59,7 +61,7 @@ def _value(inside: str, environ: Mapping[str, str]) -> str:
     match = _VARIABLE.fullmatch(inside)
     if match is None:
         raise ConfigError(
-            f"'${{{inside}}}' is not understood: write ${{VARIABLE}}, ${{VARIABLE:-default}} or ${{file:/path}}"
+            f"'${{{inside}}}' is not understood: write ${{NAME}}, ${{NAME:-default}} or ${{file:/path}}"
         )
     return _variable(match["name"], match["default"], environ)
 
@@ -69,7 +71,9 @@ def _variable(name: str, default: str | None, environ: Mapping[str, str]) -> str
     if value:
         return value
     if default is None:
-        raise ConfigError(f"the environment variable {name} is not set: set it, or write ${{{name}:-default}}")
+        raise ConfigError(
+            f"the environment variable {name} is not set: set it, or write ${{{name}:-default}}"
+        )
     return default.removeprefix(":-")
 
 

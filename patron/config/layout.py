@@ -45,7 +45,15 @@ _RESOURCE = Shape(
 )
 _COMPONENT = Shape(
     "Component",
-    (Field("factory", Reference("a component or a factory", _is_component), summary="makes it, before the fork"), _ARGS, _RESTARTS),
+    (
+        Field(
+            "factory",
+            Reference("a component or a factory", _is_component),
+            summary="makes it, before the fork",
+        ),
+        _ARGS,
+        _RESTARTS,
+    ),
     making.component,
 )
 
@@ -53,7 +61,11 @@ _COMPONENT = Shape(
 def _consumer() -> Shape:
     own = (
         Field("name", str, summary="unique among the components; a label of its metrics"),
-        Field("source", SOURCE, summary="what it reads: the key `type` names the kind, the others are its settings"),
+        Field(
+            "source",
+            SOURCE,
+            summary="what it reads: the key `type` names the kind, the others are its settings",
+        ),
         Field("processor", Reference("a processor"), summary="called with each message, or batch"),
     )
     settings = shape_of(ConsumerSettings)
@@ -77,9 +89,19 @@ def file_shape() -> Shape:
     """The whole file."""
     parts = (
         Field("http", _http(), making.http(), "the HTTP server"),
-        Field("resources", Named(Either(_RESOURCE.fields[0].type, _RESOURCE, wrap="factory")), {}, "opened before the components, handed out by name"),
+        Field(
+            "resources",
+            Named(Either(_RESOURCE.fields[0].type, _RESOURCE, wrap="factory")),
+            {},
+            "opened before the components, handed out by name",
+        ),
         Field("consumers", Many(_consumer()), (), "components that read messages"),
-        Field("components", Many(Either(_COMPONENT.fields[0].type, _COMPONENT, wrap="factory")), (), "further components"),
+        Field(
+            "components",
+            Many(Either(_COMPONENT.fields[0].type, _COMPONENT, wrap="factory")),
+            (),
+            "further components",
+        ),
         Field("on_start", Many(_HOOK), (), "called in each worker once everything is open"),
         Field("on_stop", Many(_HOOK), (), "called in each worker before anything closes"),
         Field("on_sighup", _HOOK, None, "called in each worker at SIGHUP, instead of a reload"),
@@ -102,7 +124,8 @@ def _service() -> tuple[Field, ...]:
 
 
 def _section_type(section: Section) -> Any:
-    shape = shape_of(section.settings)
+    settings: Any = section.settings
+    shape = shape_of(settings)
     return Many(shape) if section.many else shape
 
 

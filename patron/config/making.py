@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -70,11 +70,15 @@ def component(factory: Any, args: Mapping[str, Any] | None = None, restart: Rest
     _takes(factory, args or {})
     made = _called(factory, args or {})
     if not isinstance(made, Component):
-        raise ConfigError(f"{_name(factory)} makes {made!r}, which is no component: it needs a name and run(stop)")
+        raise ConfigError(
+            f"{_name(factory)} makes {made!r}, which is no component: it needs a name and run(stop)"
+        )
     return Part(made, _policy(restart))
 
 
-def consumer(name: str, source: Any, processor: Callable[..., Any], restart: Restart = "never", **settings: Any) -> Part:
+def consumer(
+    name: str, source: Any, processor: Callable[..., Any], restart: Restart = "never", **settings: Any
+) -> Part:
     """The consumer that reads *source*."""
     return Part(Consumer(name, source, processor, ConsumerSettings(**settings)), _policy(restart))
 

@@ -40,7 +40,9 @@ def resolve(reference: str) -> Any:
         ConfigError: it is not of that form, the module does not import, or it has no such attribute.
     """
     if not REFERENCE.fullmatch(reference):
-        raise ConfigError(f"{reference!r} is not of the form 'module:attribute', for example 'shop.api:create'")
+        raise ConfigError(
+            f"{reference!r} is not of the form 'module:attribute', for example 'shop.api:create'"
+        )
     module, _, attribute = reference.partition(":")
     return _attribute(_module(module), attribute, reference)
 
@@ -51,7 +53,9 @@ def _module(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(_import_failed(name, error)) from error
-        raise ConfigError(f"there is no module {name!r}{did_you_mean(name, _modules_beside(name))}") from error
+        raise ConfigError(
+            f"there is no module {name!r}{did_you_mean(name, _modules_beside(name))}"
+        ) from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -83,7 +87,11 @@ def _import_failed(name: str, error: BaseException) -> str:
 def _raised_at(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return ""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__]
+    own = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in f.filename and f.filename != __file__
+    ]
     return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 

@@ -1,4 +1,4 @@
-"""Reads nodes by their shapes: every value checked strictly, every mistake noted, every value's origin kept."""
+"""Reads nodes by their shapes: every value checked strictly, every mistake noted, every origin kept."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from patron.config.document import Node, join
 from patron.config.durations import seconds
 from patron.config.names import REFERENCE, did_you_mean, resolve
 from patron.config.problems import Problems
-from patron.config.scalars import described, scalar
-from patron.config.secrets import looks_secret
+from patron.config.scalars import scalar
 from patron.config.shapes import (
     REQUIRED,
     Choice,
@@ -35,6 +34,7 @@ from patron.config.shapes import (
     optional,
     wants,
 )
+from patron.config.wording import a_thing, got, is_secret, refusal
 from patron.errors import ConfigError, MissingExtra, PatronError
 
 __all__ = ["INVALID", "Built", "Entry", "Reader"]
@@ -130,7 +130,7 @@ class Reader:
                 self.problems.add((inner or node).place, join(path, key) if key else path, rest)
 
     def mapping(self, node: Node, shape: Shape, path: str) -> dict[str, Any] | None:
-        """The given keys of *shape* with their values; `INVALID` where one was wrong or is missing. None: no mapping."""
+        """The given keys of *shape*, `INVALID` where one was wrong or is missing; None: no mapping."""
         if not isinstance(node.value, dict):
             self._wrong_kind(node, shape, path)
             return None
@@ -176,7 +176,9 @@ class Reader:
             return self._wrong_kind(node, annotation, path)
         chooser = node.value.get(choice.key)
         if chooser is None:
-            self.problems.add(node.place, join(path, choice.key), f"is missing: one of {', '.join(choice.names())}")
+            self.problems.add(
+                node.place, join(path, choice.key), f"is missing: one of {', '.join(choice.names())}"
+            )
             return INVALID
         name = self.read(chooser, str, join(path, choice.key))
         if name is INVALID:
@@ -190,16 +192,21 @@ class Reader:
         return self._shape(Node(rest, node.place, keys=node.keys), shape, shape, path)
 
     def _reference(self, node: Node, reference: Reference, annotation: Any, path: str) -> Any:
-        if not isinstance(node.value, str) or not (REFERENCE.fullmatch(node.value) or _only_references(annotation)):
+        if not isinstance(node.value, str) or not (
+            REFERENCE.fullmatch(node.value) or _only_references(annotation)
+        ):
             return self._leaf(node, _without_references(annotation), path, words=expected(annotation))
         self._keep(node, path, node.value)
-        with self.problems.at(node.place, path):
+        try:
             found = resolve(node.value)
-            if not reference.fits(found):
-                raise ConfigError(f"{node.value!r} is {described_type(found)}, not {reference.called}")
-            self.named.append(Built(found, node, path))
-            return found
-        return INVALID
+        except ConfigError as error:
+            self.problems.add(node.place, path, str(error))
+            return INVALID
+        if not reference.fits(found):
+            self.problems.add(node.place, path, f"{node.value!r} is {a_thing(found)}, not {reference.called}")
+            return INVALID
+        self.named.append(Built(found, node, path))
+        return found
 
     _readers: Mapping[type, Callable[..., Any]] = {
         Shape: _shape,
@@ -217,7 +224,13 @@ class Reader:
         try:
             checked = _adapter(annotation).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            self.problems.add(node.place, path, self._message(error, node, annotation, path, words))
+            self.problems.add(
+                node.place,
+                path,
+                refusal(
+                    error, node, annotation, path, words, is_duration=self._is_duration(annotation, path)
+                ),
+            )
             return INVALID
         self._keep_all(node, path, checked)
         return checked
@@ -247,22 +260,12 @@ class Reader:
     def _is_duration(self, annotation: Any, path: str) -> bool:
         return wants(annotation, float) and path.rpartition(".")[2] not in self._ratios
 
-    def _message(self, error: ValidationError, node: Node, annotation: Any, path: str, words: str) -> str:
-        first = error.errors(include_url=False)[0]
-        bound = _BOUNDS.get(first["type"])
-        if bound:
-            return f"expected {bound[1]} {first['ctx'][bound[0]]}, got {_got(node, path)}"
-        if first["type"] == "value_error":
-            return str(first["ctx"]["error"])
-        hint = "" if _secret(node, path) else _hint(node.value, node.text, annotation, self._is_duration(annotation, path))
-        return f"expected {words or expected(annotation)}, got {_got(node, path)}{hint}"
-
     def _keep(self, node: Node, path: str, value: Any) -> Any:
-        self.entries.append(Entry(path, value, node.origin, _secret(node, path)))
+        self.entries.append(Entry(path, value, node.origin, is_secret(node, path)))
         return value
 
     def _wrong_kind(self, node: Node, annotation: Any, path: str) -> Any:
-        self.problems.add(node.place, path, f"expected {expected(annotation)}, got {_got(node, path)}")
+        self.problems.add(node.place, path, f"expected {expected(annotation)}, got {got(node, path)}")
         return INVALID
 
     def _refuse_unknown(self, node: Node, shape: Shape, path: str) -> None:
@@ -304,14 +307,10 @@ def plain(node: Node) -> Any:
     return node.value
 
 
-def described_type(value: Any) -> str:
-    """What kind of thing *value* is, in words."""
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
 def _container(annotation: Any) -> Callable[[list[Any]], Any]:
-    origin = typing.get_origin(bare(next((m for m in members(annotation) if m is not type(None)), annotation)))
+    origin = typing.get_origin(
+        bare(next((m for m in members(annotation) if m is not type(None)), annotation))
+    )
     if origin in (set, frozenset, collections.abc.Set):
         return frozenset
     return list if origin is list else tuple
@@ -332,43 +331,3 @@ def _without_references(annotation: Any) -> Any:
 @functools.cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
-
-
-_BOUNDS = {
-    "greater_than": ("gt", "more than"),
-    "greater_than_equal": ("ge", "at least"),
-    "less_than": ("lt", "less than"),
-    "less_than_equal": ("le", "at most"),
-}
-
-
-def _secret(node: Node, path: str) -> bool:
-    return node.secret or looks_secret(path)
-
-
-def _got(node: Node, path: str) -> str:
-    if not isinstance(node.value, (dict, list, type(None))) and _secret(node, path):
-        return "a value that is hidden here"
-    return described(node.value)
-
-
-def _hint(value: Any, text: str | None, annotation: Any, is_duration: bool) -> str:
-    """What to write instead, where that can be told."""
-    if not isinstance(value, str):
-        quoted = value is not None and text is not None and expected(annotation) == "text"
-        return f": put it in quotes ({json.dumps(text)})" if quoted else ""
-    if wants(annotation, bool) and value.lower() in _SPOKEN:
-        return f": write {'true' if _SPOKEN[value.lower()] else 'false'}"
-    if is_duration and not wants(annotation, str):
-        return ": write seconds, or a duration such as 500ms, 30s or 1m30s"
-    if wants(annotation, int) and value.strip().lstrip("+-").isdigit():
-        return ": write it without quotes and without leading zeros"
-    return did_you_mean(value, _choices(annotation))
-
-
-_SPOKEN = {"yes": True, "on": True, "y": True, "true": True, "no": False, "off": False, "n": False, "false": False}
-
-
-def _choices(annotation: Any) -> list[str]:
-    literals = (m for m in members(annotation) if typing.get_origin(m) is typing.Literal)
-    return [value for literal in literals for value in typing.get_args(literal) if isinstance(value, str)]

@@ -1,4 +1,4 @@
-"""What an unquoted word means: the core schema of YAML 1.2, which has no surprises like ``no`` or ``12:30``."""
+"""What an unquoted word means: YAML 1.2's core schema, without surprises like ``no`` or ``12:30``."""
 
 from __future__ import annotations
 

@@ -13,14 +13,30 @@ from pydantic import TypeAdapter
 from patron.config.durations import DURATION
 from patron.config.layout import RATIOS, file_shape
 from patron.config.names import REFERENCE
-from patron.config.shapes import REQUIRED, Choice, Either, Field, Many, Named, Reference, Shape, kind, members, optional, wants
+from patron.config.shapes import (
+    REQUIRED,
+    Choice,
+    Either,
+    Field,
+    Many,
+    Named,
+    Reference,
+    Shape,
+    kind,
+    members,
+    optional,
+    wants,
+)
 from patron.errors import PatronError
 
 __all__ = ["schema"]
 
 # JSON Schema patterns are ECMA 262, unanchored.
 _INTERPOLATED = {"type": "string", "pattern": r"\$\{.+\}"}
-_REFERENCE = {"type": "string", "pattern": f"^({REFERENCE.pattern.replace('[^' + chr(92) + 'W' + chr(92) + 'd]', '[A-Za-z_]')})$"}
+_REFERENCE = {
+    "type": "string",
+    "pattern": f"^({REFERENCE.pattern.replace('[^' + chr(92) + 'W' + chr(92) + 'd]', '[A-Za-z_]')})$",
+}
 _DURATION = {"type": "string", "pattern": f"^{DURATION.pattern}$"}
 
 
@@ -38,7 +54,11 @@ def _of(annotation: Any, name: str) -> dict[str, Any]:
     if asked is None:
         return _plain(annotation, name)
     made = _makers[type(asked)](asked)
-    rest = [m for m in members(annotation) if m is not type(None) and kind(m) is None] if isinstance(asked, Reference) else []
+    rest = (
+        [m for m in members(annotation) if m is not type(None) and kind(m) is None]
+        if isinstance(asked, Reference)
+        else []
+    )
     either = [made, *(_plain(m, name) for m in rest), *([{"type": "null"}] if optional(annotation) else [])]
     return made if len(either) == 1 else {"anyOf": either}
 

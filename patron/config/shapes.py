@@ -22,7 +22,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["REQUIRED", "Choice", "Either", "Field", "Many", "Named", "Reference", "Shape", "expected", "kind", "shape_of"]
+__all__ = [
+    "REQUIRED",
+    "Choice",
+    "Either",
+    "Field",
+    "Many",
+    "Named",
+    "Reference",
+    "Shape",
+    "expected",
+    "kind",
+    "shape_of",
+]
 
 
 class _Required(enum.Enum):
@@ -72,7 +84,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """A word of *word*'s type, or a mapping of *mapping*'s shape; the word stands for a mapping with the key *wrap*."""
+    """A value of the type *word*, or a mapping; with *wrap* the word stands for a mapping with that key."""
 
     word: Any
     mapping: Shape
@@ -95,7 +107,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A mapping whose key *key* chooses its shape; *find* gets the name, and raises `ConfigError` for an unknown one."""
+    """A mapping whose key *key* chooses its shape; *find* raises `ConfigError` for an unknown name."""
 
     key: str
     find: Callable[[str], Shape]
@@ -103,12 +115,20 @@ class Choice:
 
 
 _SIMPLE = (str, int, float, bool, bytes, Path, enum.Enum, re.Pattern, type(None))
-_LISTS = (tuple, list, set, frozenset, collections.abc.Sequence, collections.abc.Set, collections.abc.Iterable)
+_LISTS = (
+    tuple,
+    list,
+    set,
+    frozenset,
+    collections.abc.Sequence,
+    collections.abc.Set,
+    collections.abc.Iterable,
+)
 _MAPPINGS = (dict, collections.abc.Mapping)
 
 
 @functools.cache
-def shape_of(settings: type[Any]) -> Shape:
+def shape_of(settings: Any) -> Shape:
     """The shape of a settings dataclass; its docstring says what ``*field*:`` is."""
     hints = typing.get_type_hints(settings, include_extras=True)
     fields = tuple(
@@ -131,7 +151,10 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 def _summary(settings: type[Any], name: str) -> str:
     """What the docstring says of a field: under ``Args:``, or in a sentence ``*name*: what it is.``"""
     doc = inspect.cleandoc(settings.__doc__ or "")
-    for pattern in (rf"^ +{re.escape(name)}: (.*?)(?=^ {{0,4}}\S|\Z)", rf"(?:[.;]\s+|^)\*{re.escape(name)}\*:?\s(.*?)(?:[.;](?=\s)|\Z)"):
+    for pattern in (
+        rf"^ +{re.escape(name)}: (.*?)(?=^ {{0,4}}\S|\Z)",
+        rf"(?:[.;]\s+|^)\*{re.escape(name)}\*:?\s(.*?)(?:[.;](?=\s)|\Z)",
+    ):
         match = re.search(pattern, doc, re.DOTALL | re.MULTILINE)
         if match:
             return " ".join(match[1].split()).rstrip(".;")
@@ -188,7 +211,13 @@ def _implements(protocol: Any, value: Any) -> bool:
 
 def protocol_members(protocol: Any) -> frozenset[str]:
     """The public names that *protocol* asks for."""
-    return frozenset(n for base in protocol.__mro__ if getattr(base, "_is_protocol", False) for n in vars(base) if n[0] != "_" or n == "__call__")
+    return frozenset(
+        n
+        for base in protocol.__mro__
+        if getattr(base, "_is_protocol", False)
+        for n in vars(base)
+        if n[0] != "_" or n == "__call__"
+    )
 
 
 def _kind_of_union(plain: Any) -> Any:

@@ -42,17 +42,18 @@ def find(name: str) -> Shape:
         return shape_of(_load(_known()[name]))
     except KeyError:
         hint = did_you_mean(name, names())
-        raise ConfigError(f"there is no source type {name!r}{hint}: there are {', '.join(names())}{_extra(name)}") from None
+        raise ConfigError(
+            f"there is no source type {name!r}{hint}: there are {', '.join(names())}{_extra(name)}"
+        ) from None
 
 
-def _load(value: str) -> type[Any]:
+def _load(value: str) -> Any:
     try:
-        loaded: type[Any] = resolve(value)
+        return resolve(value)
     except ConfigError as error:
         if isinstance(error.__cause__, MissingExtra):
             raise error.__cause__ from None
         raise
-    return loaded
 
 
 def _extra(name: str) -> str:

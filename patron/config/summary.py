@@ -20,7 +20,8 @@ def lines(configuration: Configuration) -> Iterator[str]:
     own = service.http
     served = [row for row in routes(service) if row["kind"] != "admin"]
     yield f"service     {service.name} {service.version}, {_count(service.process.workers, 'worker')}"
-    yield f"http        {own.host}:{own.port}, {_count(own.threads, 'thread')}, {_count(len(served), 'route')}"
+    threads = _count(own.threads, "thread")
+    yield f"http        {own.host}:{own.port}, {threads}, {_count(len(served), 'route')}"
     for row in components(service):
         reads = f", reads {row['reads']}" if row["reads"] else ""
         yield f"component   {row['name']} ({row['type']}{reads})"

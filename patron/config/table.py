@@ -31,7 +31,8 @@ def markdown() -> str:
     """The table, one row for each key."""
     lines = ["| key | type | default | variable | meaning |", "|---|---|---|---|---|"]
     lines += [
-        f"| `{r.key}` | {_cell(r.type)} | {_code(r.default)} | {_code(r.variable)} | {_cell(r.meaning)} |" for r in rows()
+        f"| `{r.key}` | {_cell(r.type)} | {_code(r.default)} | {_code(r.variable)} | {_cell(r.meaning)} |"
+        for r in rows()
     ]
     return "\n".join(lines)
 

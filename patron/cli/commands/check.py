@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -32,5 +33,4 @@ def command(config: Path) -> None:
         warning(text)
     for line in summary.lines(configuration):
         click.echo(line)
-    stdout = click.get_text_stream("stdout")
-    click.echo(f"{config}: {paint('ok', 'green', stdout)}", color=True)
+    click.echo(f"{config}: {paint('ok', 'green', sys.stdout)}", color=True)

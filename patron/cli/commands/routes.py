@@ -29,5 +29,3 @@ def command(config: Path, as_json: bool) -> None:
         emit_json(rows)
     else:
         emit_table(("method", "path", "kind", "handler", "authenticator"), rows)
-
-

@@ -21,7 +21,9 @@ Examples:
 """
 )
 @config
-@click.option("--print-config", is_flag=True, help="Print every value with its source, secrets hidden, and run nothing.")
+@click.option(
+    "--print-config", is_flag=True, help="Print every value with its source, secrets hidden, and run nothing."
+)
 def command(config: Path, print_config: bool) -> None:
     """
     Run the service that CONFIG describes, until it is stopped.
