@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from patron.config.document import Node, join
+from patron.config.layout import sections
 from patron.config.names import did_you_mean
 from patron.config.problems import Place, Problems
 from patron.config.scalars import scalar
@@ -32,11 +33,13 @@ _FILE_ONLY = frozenset(("name", "version"))
 
 def variables(shape: Shape) -> dict[str, str]:
     """Each variable with the dotted path of the key that it sets: every single value outside of lists."""
-    return {_variable(path): path for path in _paths(shape, "") if path not in _FILE_ONLY}
+    named = {**_ORIGINAL, **_named_by_sections()}
+    paths = (path for path in _paths(shape, "") if path not in _FILE_ONLY)
+    return {named.get(path) or f"PATRON_{path.upper().replace('.', '_')}": path for path in paths}
 
 
-def _variable(path: str) -> str:
-    return _ORIGINAL.get(path) or f"PATRON_{path.upper().replace('.', '_')}"
+def _named_by_sections() -> dict[str, str]:
+    return {join(section.name, key): variable for section in sections() for variable, key in section.env}
 
 
 def _paths(shape: Shape, prefix: str) -> Iterator[str]:

@@ -143,7 +143,9 @@ class Reader:
     def _field(self, node: Node, field: Field, path: str, values: dict[str, Any]) -> None:
         inner = join(path, field.name)
         given = cast("dict[str, Node]", node.value).get(field.name)
-        if given is not None:
+        if given is not None and given.value is None and field.default is None and not given.broken:
+            values[field.name] = self._keep(given, inner, None)
+        elif given is not None:
             values[field.name] = self.read(given, field.type, inner)
         elif field.default is REQUIRED:
             self.problems.add(node.place, inner, f"is missing: it needs {expected(field.type)}")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from patron.config.document import Node
 from patron.config.names import did_you_mean
 from patron.config.scalars import described
+from patron.config.secrets import looks_secret
 from patron.config.shapes import expected, members, wants
 
 __all__ = ["a_thing", "got", "is_secret", "refusal"]
