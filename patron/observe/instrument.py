@@ -200,15 +200,7 @@ class Instrument:
             histogram(seconds)
 
     def _start_inbound(self, headers: Mapping[str, str] | None, count: int) -> Operation:
-        parent = None
-        carried = None
-        if headers:
-            read = correlation.lowered(headers)
-            identifier = correlation.extract(read, headers)
-            parent = propagation.extract(read, trace.w3c_first)
-            carried = correlation.extract_forwarded(read)
-        else:
-            identifier = correlation.new_id()
+        identifier, parent, carried = _read(headers) if headers else (correlation.new_id(), None, None)
         operation = self._begin(identifier, parent, count)
         operation._id_token = correlation.id_variable.set(identifier)
         if carried or correlation.forwarded_variable.get():
@@ -278,6 +270,16 @@ def operation(
 @lru_cache(maxsize=1024)
 def _instrument(kind: Kind, system: str, target: str, name: str | None) -> Instrument:
     return Instrument(kind, system, target, name=name)
+
+
+def _read(headers: Mapping[str, str]) -> tuple[str, TraceContext | None, Mapping[str, str] | None]:
+    """Correlation id, trace and forwarded headers of what came in, as far as they make sense."""
+    try:
+        read = correlation.lowered(headers)
+        identifier = correlation.extract(read, headers)
+        return identifier, propagation.extract(read, trace.w3c_first), correlation.extract_forwarded(read)
+    except Exception:  # noqa: BLE001 - headers come from outside; no request fails because of them
+        return correlation.new_id(), None, None
 
 
 def _check_labels(name: str, chosen: MetricSet | None, labels: Mapping[str, str]) -> None:

@@ -19,6 +19,8 @@ from patron.errors import ConfigError
 if TYPE_CHECKING:
     import prometheus_client
 
+    from patron.observe.slotfiles import SlotFiles
+
 __all__ = [
     "BUCKETS",
     "Counter",
@@ -47,6 +49,7 @@ _children: dict[tuple[str, tuple[str, ...]], Any] = {}
 _directory: Path | None = None
 _slot: int | None = None
 _value_class_before: Any = None
+_files: SlotFiles | None = None
 epoch = 0
 """Grows whenever the children that were bound so far are of no use any more."""
 
@@ -270,19 +273,23 @@ def _use_files(slot: int, directory: Path) -> None:
     `values.ValueClass` up when they are made, so it can be decided later, too. The variable is set
     as well, for the code of the user that looks at it.
     """
-    global _value_class_before
+    global _files, _value_class_before
     from prometheus_client import values
 
-    from patron.observe.slotfiles import slot_value
+    from patron.observe.slotfiles import SlotFiles
 
+    _files = SlotFiles(slot, directory)
     _value_class_before = values.ValueClass
-    values.ValueClass = slot_value(slot, directory)
+    values.ValueClass = _files.value_class()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
 
 
 def _leave_files() -> None:
+    global _files
     from prometheus_client import values
 
-    values.ValueClass.close_all_files()
     values.ValueClass = _value_class_before
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    if _files is not None:
+        _files.close()
+        _files = None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from urllib.parse import unquote
 
 from patron.correlation import lookup
 
 __all__ = [
     "DEBUG",
     "SAMPLED",
+    "Carried",
     "TraceContext",
     "child_of",
     "extract",
@@ -24,13 +27,14 @@ SAMPLED = 0x01
 DEBUG = 0x02
 
 _jaeger = re.compile(
-    r"([0-9a-f]{1,32}):([0-9a-f]{1,16}):([0-9a-f]{1,16}):([0-9a-f]{1,2})", re.IGNORECASE
+    r"([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):([0-9a-fA-F]{1,16}):([0-9a-fA-F]{1,2})"
 ).fullmatch
 # https://www.w3.org/TR/trace-context/#traceparent-header: lower case only; versions above 00 may be longer.
 _w3c = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL).fullmatch
-_printable = re.compile(r"[\x20-\x7e]{1,1024}").fullmatch
+_token = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}").fullmatch
+_printable = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?").fullmatch
 _baggage_prefix = "uberctx-"
-_most_baggage = 32
+_most_carried = 32
 
 # A generator of our own: a service that seeds the global one must not get equal ids in all workers.
 _random = random.Random()  # noqa: S311 - ids, not secrets
@@ -38,22 +42,44 @@ _bits = _random.getrandbits
 os.register_at_fork(after_in_child=_random.seed)
 
 
+class Carried:
+    """Headers that belong to the trace and go on unchanged; looked for only when something goes out."""
+
+    __slots__ = ("_found", "_headers")
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+        self._found: Mapping[str, str] | None = None
+
+    def headers(self) -> Mapping[str, str]:
+        """Jaeger's baggage, ``tracestate`` and ``baggage``, by lower-case name; only printable values."""
+        found = self._found
+        if found is None:
+            found = self._found = dict(islice(self._search(), _most_carried))
+            self._headers = {}
+        return found
+
+    def _search(self) -> Iterator[tuple[str, str]]:
+        headers = self._headers
+        for name in headers:
+            lower = name.lower()
+            if (lower.startswith(_baggage_prefix) or lower in ("tracestate", "baggage")) and _token(lower):
+                value = headers[name]
+                if isinstance(value, str) and _printable(value):
+                    yield lower, value
+
+
 class TraceContext:
     """
     Where in which trace we are: ids as integers, *flags* with bit 0 for "sampled".
 
-    *carried* holds the headers that belong to the trace and go on unchanged (baggage, ``tracestate``).
+    *carried* holds what else of the incoming headers belongs to the trace.
     """
 
     __slots__ = ("carried", "flags", "parent_id", "span_id", "trace_id")
 
     def __init__(
-        self,
-        trace_id: int,
-        span_id: int,
-        parent_id: int,
-        flags: int,
-        carried: Mapping[str, str] | None = None,
+        self, trace_id: int, span_id: int, parent_id: int, flags: int, carried: Carried | None = None
     ) -> None:
         self.trace_id = trace_id
         self.span_id = span_id
@@ -63,13 +89,6 @@ class TraceContext:
 
     def __repr__(self) -> str:
         return f"TraceContext({self.trace_id:x}:{self.span_id:x}:{self.parent_id:x}:{self.flags:x})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TraceContext) and all(
-            getattr(self, name) == getattr(other, name) for name in TraceContext.__slots__
-        )
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def new_root() -> TraceContext:
@@ -84,8 +103,9 @@ def child_of(parent: TraceContext) -> TraceContext:
 
 def extract(headers: Mapping[str, str], w3c_first: bool = False) -> TraceContext | None:
     """The context that *headers* carry in either format; None when there is none or it is malformed."""
-    first, second = (_from_w3c, _from_jaeger) if w3c_first else (_from_jaeger, _from_w3c)
-    return first(headers) or second(headers)
+    if w3c_first:
+        return _from_w3c(headers) or _from_jaeger(headers)
+    return _from_jaeger(headers) or _from_w3c(headers)
 
 
 def inject_jaeger(context: TraceContext, headers: dict[str, str]) -> None:
@@ -107,13 +127,14 @@ def _from_jaeger(headers: Mapping[str, str]) -> TraceContext | None:
     if not value:
         return None
     # Some clients escape the colons (https://www.jaegertracing.io/sdk-migration/#propagation-format).
-    match = _jaeger(value.replace("%3A", ":").replace("%3a", ":"))
+    match = _jaeger(value) or _jaeger(unquote(value))
     if match is None:
         return None
-    trace_id, span_id, parent_id, flags = (int(part, 16) for part in match.groups())
-    return (
-        TraceContext(trace_id, span_id, parent_id, flags, _baggage(headers)) if trace_id and span_id else None
-    )
+    trace, span, parent, flags = match.groups()
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    if not (trace_id and span_id):
+        return None
+    return TraceContext(trace_id, span_id, int(parent, 16), int(flags, 16), Carried(headers))
 
 
 def _from_w3c(headers: Mapping[str, str]) -> TraceContext | None:
@@ -122,19 +143,4 @@ def _from_w3c(headers: Mapping[str, str]) -> TraceContext | None:
     if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None
     trace_id, span_id, flags = int(match[2], 16), int(match[3], 16), int(match[4], 16) & SAMPLED
-    return TraceContext(trace_id, span_id, 0, flags, _state(headers)) if trace_id and span_id else None
-
-
-def _baggage(headers: Mapping[str, str]) -> Mapping[str, str] | None:
-    found = {}
-    for name in headers:
-        if name[:8].lower() == _baggage_prefix and _printable(headers[name]):
-            found[name.lower()] = headers[name]
-            if len(found) == _most_baggage:
-                break
-    return found or None
-
-
-def _state(headers: Mapping[str, str]) -> Mapping[str, str] | None:
-    found = {name: lookup(headers, name) for name in ("tracestate", "baggage")}
-    return {name: value for name, value in found.items() if value and _printable(value)} or None
+    return TraceContext(trace_id, span_id, 0, flags, Carried(headers)) if trace_id and span_id else None

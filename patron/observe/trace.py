@@ -229,5 +229,5 @@ def inject(context: TraceContext, headers: dict[str, str]) -> None:
     for write in _writers:
         write(context, headers)
     if context.carried:
-        for name, value in context.carried.items():
+        for name, value in context.carried.headers().items():
             headers.setdefault(name, value)
