@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flask
+from flask.sessions import NullSession, SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
@@ -28,14 +29,15 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 class _Matched(MapAdapter):
     """Flask's URL adapter with the matching done already; all else it has is made when somebody asks."""
 
-    def __init__(self, make: Callable[[], MapAdapter], match: Match) -> None:
-        self._make = make
+    def __init__(self, application: _Flask, request: flask.Request, match: Match) -> None:
+        self._application = application
+        self._request = request
         self._found = match
 
     def __getattr__(self, name: str) -> Any:
         if name not in _ADAPTER_ATTRIBUTES:
             raise AttributeError(name)
-        self.__dict__.update(vars(self._make()))
+        self.__dict__.update(vars(flask.Flask.create_url_adapter(self._application, self._request)))
         return self.__dict__[name]
 
     def match(self, path_info: Any = None, method: Any = None, *args: Any, **options: Any) -> Any:
@@ -49,20 +51,33 @@ class _Matched(MapAdapter):
 _ADAPTER_ATTRIBUTES = frozenset(MapAdapter.__init__.__code__.co_varnames[1:9])
 
 
+class _Sessions(SecureCookieSessionInterface):
+    """Flask's sessions, where all requests without a secret key share the one session that refuses writes."""
+
+    def __init__(self) -> None:
+        self._null = self.null_session_class()
+
+    def make_null_session(self, app: flask.Flask) -> NullSession:
+        return self._null
+
+
 class _Flask(flask.Flask):
     """Flask, told which route matched, and with our form for errors that nobody handles."""
 
     response_class = Reply
+    session_interface = _Sessions()
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
-        make = super().create_url_adapter
         exchange: Exchange | None = request.environ.get(EXCHANGE) if request is not None else None
-        if exchange is None or self.config["TRUSTED_HOSTS"] is not None:
-            return make(request)
+        if request is None or exchange is None or self.config["TRUSTED_HOSTS"] is not None:
+            return super().create_url_adapter(request)
         match = exchange.match
         if match.rule is None and match.error is None:
-            return make(request)
-        return _Matched(lambda: make(request), match)  # type: ignore[arg-type, return-value]
+            return super().create_url_adapter(request)
+        return _Matched(self, request, match)
+
+    def ensure_sync(self, func: Any) -> Any:
+        return func if type(func) is View else super().ensure_sync(func)
 
     def make_response(self, rv: Any) -> flask.Response:
         if type(rv) is Reply:
@@ -205,6 +220,9 @@ def build(
     mounts = mounts or {}
     application = _Flask("patron.http", static_folder=None)
     application.config["PROPAGATE_EXCEPTIONS"] = False
+    routes = tuple(routes)
+    if strange := [f"{route!r} is no Route" for route in routes if not isinstance(route, Route)]:
+        raise ConfigError(*strange)
     views = [View(route) for route in routes]
     problems = [*_registered(application, views), *_blueprint_problems(application, blueprints)]
     admin_endpoints = endpoints(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import get_ident
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from patron import correlation
 from patron.component import Work
-from patron.errors import PatronError
 from patron.http import failure
 from patron.http.body import guard
 from patron.http.message import Headers
@@ -38,20 +38,20 @@ class Exchange:
         "_body",
         "_home",
         "_send",
-        "_thread",
         "bytes",
         "environ",
         "match",
         "operation",
         "started",
         "status",
+        "thread",
     )
 
     def __init__(self, home: Instrumentation, environ: dict[str, Any], send: Any, match: Match) -> None:
         self._home = home
         self._send = send
         self._body: Any = None
-        self._thread = get_ident()
+        self.thread = get_ident()
         self.environ = environ
         self.match = match
         self.status = 0  # until start_response is called
@@ -80,7 +80,7 @@ class Exchange:
     def finish(self, size: int) -> None:
         """Count, log and forget the request, whose answer has *size* bytes. A second call changes nothing."""
         home = self._home
-        if home.live.pop(self._thread, None) is not self:
+        if home.live.pop(self, False) is False:
             return
         if not self.status:
             self.status = 500  # the application returned without an answer
@@ -103,6 +103,7 @@ class Exchange:
         if operation.sampled:
             self._tag()
         operation.finish()
+        self.environ.pop(EXCHANGE, None)  # a cycle would have to wait for the garbage collector
 
     def _tag(self) -> None:
         self.operation.tag("http.method", self.match.method)
@@ -121,12 +122,13 @@ class Exchange:
                 self.bytes += len(chunk)
                 yield chunk
         except BaseException as error:
-            # The status is sent: all that can be done is to break off, so that the client notices.
             if isinstance(error, GeneratorExit):
                 raise
             log.error("response broke off", **self.names(), exc_info=error)
             self.operation.fail(error)
-            raise PatronError("the response broke off") from error
+            # The status is sent: all that is left is to cut the connection, so that the client notices.
+            # Servers take this error for a lost one, and do not log it again.
+            raise ConnectionResetError(errno.ECONNRESET, "the response broke off") from error
 
     def close(self) -> None:
         """End the answer; the server calls it, also when the client went away."""
@@ -157,13 +159,13 @@ class Instrumentation:
             for status in range(100, 1000)
             if (level := settings.access_log.level_of(status)) is not None
         }
-        # Thread → its request. Each thread writes its own key only, so the dictionary needs no lock.
-        self.live: dict[int, Exchange] = {}
+        # The keys are what is answered now. Each thread adds and removes its own only, so it needs no lock.
+        self.live: dict[Exchange, None] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         match = self._router.match(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
         exchange = Exchange(self, environ, start_response, match)
-        self.live[exchange._thread] = exchange
+        self.live[exchange] = None
         environ[EXCHANGE] = exchange
         try:
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
@@ -179,6 +181,6 @@ class Instrumentation:
     def in_flight(self) -> Sequence[Work]:
         """The requests that are being answered now."""
         return [
-            Work(f"{exchange.match.method} {exchange.match.path}", exchange.started, thread)
-            for thread, exchange in list(self.live.items())
+            Work(f"{exchange.match.method} {exchange.match.path}", exchange.started, exchange.thread)
+            for exchange in list(self.live)
         ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flask
+from werkzeug import wrappers
 from werkzeug.datastructures import Headers
 
 from patron import encoding
@@ -77,7 +78,7 @@ class View:
 
         return authenticated
 
-    def __call__(self, **params: Any) -> flask.Response:
+    def __call__(self, **params: Any) -> wrappers.Response:
         environ = flask.request.environ
         offers = self.route.produces or encoding.media_types()
         accepted = choose(environ.get("HTTP_ACCEPT"), offers)
@@ -93,14 +94,14 @@ def _normalized(handler: Handler) -> Handler:
 
     def normalized(request: Request) -> Any:
         answer = handler(request)
-        return answer if isinstance(answer, Response | flask.Response) else Response(answer)
+        return answer if isinstance(answer, Response | wrappers.Response) else Response(answer)
 
     return normalized
 
 
-def reply(answer: Any, request: Request) -> flask.Response:
+def reply(answer: Any, request: Request) -> wrappers.Response:
     """What a processor returned, as Flask's response: a `Response`, a Flask response, or a bare payload."""
-    if isinstance(answer, flask.Response):
+    if isinstance(answer, wrappers.Response):
         return answer
     response = answer if isinstance(answer, Response) else Response(answer)
     payload = response.payload

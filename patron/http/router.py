@@ -97,6 +97,8 @@ class Router:
         self._mounts = mounts
         self._unmatched = Endpoint(UNMATCHED, flask)
         self._endpoints: dict[str, Endpoint] = {}
+        # (method, path) → rule, for the rules without parameters that have matched so far.
+        self._fixed: dict[tuple[str, str], Rule] = {}
 
     def match(self, method: str, raw: str) -> Match:
         """Where *method* and *raw*, the path as WSGI has it, go. Never raises."""
@@ -122,6 +124,9 @@ class Router:
         return None
 
     def _in_flask(self, method: str, path: str, raw: str) -> Match:
+        rule = self._fixed.get((method, path))
+        if rule is not None:
+            return Match(self._endpoints[rule.rule], method, path, raw, rule, {})
         try:
             rule, args = self._adapter.match(path, method, return_rule=True)
         except RequestRedirect:
@@ -131,7 +136,10 @@ class Router:
             return Match(self._other_method(path, error), method, path, raw, error=error)
         except HTTPException as error:
             return Match(self._unmatched, method, path, raw, error=error)
-        return Match(self._endpoint(rule), method, path, raw, rule, args)
+        endpoint = self._endpoint(rule)
+        if not rule.arguments and not args and path == rule.rule:
+            self._fixed[method, path] = rule
+        return Match(endpoint, method, path, raw, rule, args)
 
     def _endpoint(self, rule: Rule) -> Endpoint:
         found = self._endpoints.get(rule.rule)
