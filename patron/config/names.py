@@ -9,7 +9,6 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +107,3 @@ def importable_from(directory: Path) -> None:
     place = str(directory.resolve())
     if place not in sys.path[:1]:
         sys.path.insert(0, place)
-
-
-@contextmanager
-def search_path() -> Iterator[None]:
-    """Put ``sys.path`` back as it was."""
-    before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before

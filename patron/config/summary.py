@@ -10,6 +10,9 @@ from patron import http
 from patron.component import Component
 from patron.config.loading import Configuration
 from patron.service import Service
+from patron.sources.sqlite import SqliteSource, sqlite_version
+
+_WAL_RESET = ", which has the WAL-reset bug: leave checkpoints to Patron (docs/sqlite.md)"
 
 __all__ = ["components", "lines", "routes"]
 
@@ -27,8 +30,8 @@ def lines(configuration: Configuration) -> Iterator[str]:
         yield f"component   {row['name']} ({row['type']}{reads})"
     if service.resources:
         yield f"resources   {', '.join(service.resources)}"
-    if any("sqlite" in (row["reads"] or "") for row in components(service)):
-        yield f"sqlite      {_sqlite()}"
+    for sqlite in _sqlites(service):
+        yield f"sqlite      {sqlite}"
 
 
 def components(service: Service) -> list[dict[str, Any]]:
@@ -62,8 +65,12 @@ def _app(service: Service) -> http.HttpApp:
     )
 
 
-def _sqlite() -> str:
-    return ""
+def _sqlites(service: Service) -> Iterator[str]:
+    """Which SQLite runs, for each driver that a source uses."""
+    sources = (getattr(component, "source", None) for component in service.components)
+    for driver in sorted({source.driver for source in sources if isinstance(source, SqliteSource)}):
+        version = sqlite_version(driver)
+        yield f"{version.version} ({version.driver}){'' if version.fixed else _WAL_RESET}"
 
 
 def _count(number: int, noun: str) -> str:
