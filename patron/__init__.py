@@ -62,7 +62,7 @@ _HOMES = {
     "traced": "patron.observe",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the keys are strings
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

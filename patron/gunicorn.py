@@ -47,4 +47,4 @@ def _prepare() -> None:
 
 _prepare()
 globals().update(_gunicorn_settings(_run.prepared()))
-__all__ = ["on_starting", *_gunicorn_settings(_run.prepared())]  # noqa: PLE0604 - the settings' names are strings
+__all__ = ["on_starting", *_gunicorn_settings(_run.prepared())]

@@ -35,7 +35,9 @@ def current(name: str) -> Any:
         return resources[name]
     except KeyError:
         known = ", ".join(sorted(resources)) or "none"
-        raise ConfigError(f"resource {name!r} is not open (open: {known}): add it under 'resources'") from None
+        raise ConfigError(
+            f"resource {name!r} is not open (open: {known}): add it under 'resources'"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -54,7 +56,9 @@ def install(resources: Mapping[str, Any]) -> None:
     _process = resources
 
 
-def bind(function: Callable[..., Any], resources: Mapping[str, Any] | None = None, *, given: int = 1) -> Callable[..., Any]:
+def bind(
+    function: Callable[..., Any], resources: Mapping[str, Any] | None = None, *, given: int = 1
+) -> Callable[..., Any]:
     """
     *function* with its resource arguments filled in by name.
 

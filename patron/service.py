@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -193,7 +194,7 @@ class Service:
 
     def open(self, *, slot: Slot | None = None, metrics_directory: Path | None = None) -> LiveService:
         """
-        Make the service live in this process; `LiveService.boot` then opens its resources and starts it.
+        Make the service live in this process; `LiveService.start` then opens its resources and starts it.
 
         Called after the fork, from the thread that will own it.
         """
@@ -222,24 +223,28 @@ class _Closed:
         return ()
 
 
-def _name_problems(name: str) -> list[str]:
+def _name_problems(name: object) -> list[str]:
     if isinstance(name, str) and name.strip():
         return []
     return [f"name is required: {name!r} names no service"]
 
 
-def _component_problems(components: Iterable[Component], restart: Mapping[str, RestartPolicy]) -> list[str]:
+def _component_problems(components: Iterable[object], restart: Mapping[str, RestartPolicy]) -> list[str]:
     problems, names = [], set[str]()
     for component in components:
         if not isinstance(component, Component):
             problems.append(f"{component!r} is no component: it needs a name and run(stop)")
             continue
         if component.name in names:
-            problems.append(f"component name {component.name!r} is taken twice: names are unique in a service")
+            problems.append(
+                f"component name {component.name!r} is taken twice: names are unique in a service"
+            )
         names.add(component.name)
     unknown = sorted(set(restart) - names)
     known = ", ".join(sorted(names)) or "none"
-    return problems + [f"restart policy for {name!r}: no such component (there are: {known})" for name in unknown]
+    return problems + [
+        f"restart policy for {name!r}: no such component (there are: {known})" for name in unknown
+    ]
 
 
 def _callable_problems(service: Service) -> list[str]:
@@ -257,7 +262,11 @@ def _injection_problems(service: Service) -> list[str]:
     """Processors and hooks that ask for a resource that the service does not have."""
     wants: list[tuple[str, Any, int]] = [
         *((f"{r.method} {r.path}", r.processor, 1) for r in service.routes if isinstance(r, Route)),
-        *((f"component {c.name}", getattr(c, "processor", None), 1) for c in service.components if hasattr(c, "name")),
+        *(
+            (f"component {c.name}", getattr(c, "processor", None), 1)
+            for c in service.components
+            if hasattr(c, "name")
+        ),
         *(("on_start hook", hook, 0) for hook in service.on_start),
         *(("on_stop hook", hook, 0) for hook in service.on_stop),
         *((f"resource {name!r}", factory, 0) for name, factory in service.resources.items()),
@@ -307,7 +316,9 @@ class LiveService:
         self.app = service.build_http(_Admin(self))
         self.resources = registry.Resources()
         self.supervisor = Supervisor(
-            service.components, restart=service.restart, on_end=lambda name: self.on_end(f"component {name} ended")
+            service.components,
+            restart=service.restart,
+            on_end=lambda name: self.on_end(f"component {name} ended"),
         )
         self.draining = False
         self.started = threading.Event()
@@ -404,7 +415,9 @@ class LiveService:
                 continue
             stale = state.age > STALE_AFTER
             reasons = ("says nothing any more",) if stale else state.reasons
-            yield Verdict(state.ready and not stale, tuple(f"worker {state.pid}: {reason}" for reason in reasons))
+            yield Verdict(
+                state.ready and not stale, tuple(f"worker {state.pid}: {reason}" for reason in reasons)
+            )
 
     def alive(self) -> Verdict:
         """Whether the process should go on living; dependencies have no say in it."""
@@ -412,7 +425,7 @@ class LiveService:
 
     def describe(self) -> list[Mapping[str, Any]]:
         """The components of every worker."""
-        own = [{"worker": _pid(), **component} for component in self.supervisor.describe()]
+        own = [{"worker": os.getpid(), **component} for component in self.supervisor.describe()]
         if self.slot is None:
             return [*own]
         others = [s for s in self.slot.board.states() if s.slot != self.slot.index]
@@ -533,9 +546,3 @@ def _opened(name: str, factory: Callable[[], Any]) -> Iterator[Any]:
 
 def _named(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", function))
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()

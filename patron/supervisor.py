@@ -48,7 +48,10 @@ class ProcessSettings:
         return [
             (not 1 <= self.workers <= 256, f"workers is {self.workers}: use 1 to 256"),
             (not 0 < self.grace <= 3600, f"grace is {self.grace} s: use more than 0 and at most 3600"),
-            (not 0 <= self.drain < self.grace, f"drain is {self.drain} s: it is part of grace ({self.grace} s), so be below it"),
+            (
+                not 0 <= self.drain < self.grace,
+                f"drain is {self.drain} s: it is part of grace ({self.grace} s), so be below it",
+            ),
             (self.max_worker_deaths < 1, f"max_worker_deaths is {self.max_worker_deaths}: use at least 1"),
             (self.death_window <= 0, f"death_window is {self.death_window} s: use more than 0"),
         ]
@@ -92,6 +95,7 @@ class _Entry:
         self.state = "created"
         self.error: BaseException | None = None
         self.restarts = 0
+        self.started = time.monotonic()
         self.thread: threading.Thread | None = None
         self._failures: deque[float] = deque()
 
@@ -111,7 +115,7 @@ class _Entry:
         self.state = "failed" if self.error else "ended"
 
     def _run_once(self, stop: Stop) -> None:
-        self.state, self.error = "running", None
+        self.state, self.error, self.started = "running", None, time.monotonic()
         try:
             self.component.run(stop)
         except SystemExit as error:
@@ -205,7 +209,10 @@ class Supervisor:
         for entry in self._entries:
             context = contextvars.copy_context()
             entry.thread = threading.Thread(
-                target=context.run, args=(self._guard, entry), name=f"patron-{entry.component.name}", daemon=True
+                target=context.run,
+                args=(self._guard, entry),
+                name=f"patron-{entry.component.name}",
+                daemon=True,
             )
             entry.state = "running"
             entry.thread.start()
@@ -252,8 +259,8 @@ class Supervisor:
         return Verdict(all(verdict.ok for verdict in verdicts), reasons)
 
     def in_flight(self) -> list[Work]:
-        """What the components that have not ended are doing."""
-        return [work for e in self._entries if e.thread is not None and e.thread.is_alive() for work in _work(e)]
+        """What is still being worked on, also by a component that gave up waiting for it."""
+        return [work for entry in self._entries for work in _work(entry)]
 
 
 def _failure(name: str, error: BaseException) -> ComponentFailed:
@@ -270,8 +277,9 @@ def _work(entry: _Entry) -> Sequence[Work]:
             named = [Work(f"{component.name}: {w.what}", w.since, w.thread) for w in component.in_flight()]
         except Exception as error:  # noqa: BLE001 - user code: the report goes on without it
             log.warn("component cannot name its work", component=component.name, error=repr(error))
-    ident = thread.ident if thread is not None else None
-    return named or [Work(f"component {component.name}", time.monotonic(), ident)]
+    if named or thread is None or not thread.is_alive():
+        return named
+    return [Work(f"component {component.name}", entry.started, thread.ident)]
 
 
 def describe_work(work: Work) -> str:
@@ -284,4 +292,6 @@ def _stack(ident: int | None) -> str:
     if frame is None:
         return ""
     calls = traceback.extract_stack(frame)[-6:]
-    return " at " + " > ".join(f"{call.filename.rsplit('/', 1)[-1]}:{call.lineno} {call.name}" for call in calls)
+    return " at " + " > ".join(
+        f"{call.filename.rsplit('/', 1)[-1]}:{call.lineno} {call.name}" for call in calls
+    )

@@ -112,12 +112,14 @@ def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
         assert there in FLOORS, f"{path}:{line}: {name} stands on no floor"
         below = FLOORS[there] < FLOORS[here]
         if not below and (here, there) not in SIDEWAYS and not _lazy_door(here, there):
-            wrong.append(f"{path.name}:{line} imports {name} (floor {FLOORS[there]}) from floor {FLOORS[here]}")
+            wrong.append(
+                f"{path.name}:{line} imports {name} (floor {FLOORS[there]}) from floor {FLOORS[here]}"
+            )
     assert not wrong, "\n".join(wrong)
 
 
 def _lazy_door(here: str, there: str) -> bool:
-    """`Service.run` and `.wsgi` are doors to the floor above, for the user's convenience, opened when called."""
+    """`Service.run` is a door to the floor above, for the user's convenience, opened when it is called."""
     return (here, there) == ("service", "server")
 
 
@@ -127,7 +129,9 @@ def test_a_driver_is_imported_only_where_it_is_adapted(path: Path) -> None:
     for name, line in imports(path):
         driver = name.split(".")[0]
         allowed = DRIVERS.get(driver)
-        assert allowed is None or here in allowed, f"{path}:{line} imports {driver}, which belongs in {allowed}"
+        assert allowed is None or here in allowed, (
+            f"{path}:{line} imports {driver}, which belongs in {allowed}"
+        )
 
 
 def test_the_package_itself_imports_no_module_of_its_own() -> None:
@@ -137,7 +141,7 @@ def test_the_package_itself_imports_no_module_of_its_own() -> None:
 
 
 def test_the_typical_function_is_short() -> None:
-    """The median function of the package has at most five statements lines of body."""
+    """The median function of the package has a body of at most five lines."""
     lengths = sorted(
         _body_lines(node)
         for path in modules()

@@ -20,7 +20,9 @@ ACTIVE = {"patron.gunicorn", "patron.__main__"}
 
 def public_modules() -> list[str]:
     names = (m.name for m in pkgutil.walk_packages([str(ROOT)], "patron."))
-    return sorted(n for n in names if n not in ACTIVE and not any(part.startswith("_") for part in n.split(".")))
+    return sorted(
+        n for n in names if n not in ACTIVE and not any(part.startswith("_") for part in n.split("."))
+    )
 
 
 @pytest.mark.parametrize("name", patron.__all__)
@@ -43,11 +45,23 @@ def _is_empty(path: Path) -> bool:
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(AttributeError, match=r"Servise.*Service"):
-        patron.Servise  # noqa: B018
+        patron.Servise
 
 
 def test_importing_the_package_loads_no_driver_and_no_framework() -> None:
     code = "import sys, patron; print(sorted({m.split('.')[0] for m in sys.modules}))"
-    loaded = ast.literal_eval(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
-    heavy = {"flask", "gunicorn", "prometheus_client", "pydantic", "yaml", "sqlite3", "apsw", "jaeger_client", "logging"}
+    loaded = ast.literal_eval(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    )
+    heavy = {
+        "flask",
+        "gunicorn",
+        "prometheus_client",
+        "pydantic",
+        "yaml",
+        "sqlite3",
+        "apsw",
+        "jaeger_client",
+        "logging",
+    }
     assert heavy & set(loaded) == set()

@@ -258,7 +258,9 @@ def _check_nothing_lives(server: Any) -> None:
     """Threads and sockets do not survive a fork: name the ones that exist."""
     threads = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     if threads:
-        server.log.warning("Threads were started before the fork, they do not exist in the workers: %s", threads)
+        server.log.warning(
+            "Threads were started before the fork, they do not exist in the workers: %s", threads
+        )
     sockets = _foreign_sockets(server)
     if sockets:
         server.log.warning("Sockets were opened before the fork, the workers share them: %s", sockets)

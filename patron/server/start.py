@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import socket
 import sys
 import traceback
@@ -12,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from patron import config
 from patron.errors import ConfigError, PatronError, ServiceError
 from patron.server import run
 from patron.server.app import ServiceApp
@@ -28,6 +31,8 @@ __all__ = [
     "run_config",
     "run_service",
 ]
+
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def run_service(service: Service) -> NoReturn:
@@ -55,14 +60,16 @@ def run_config(path: Path, environ: Mapping[str, str] | None = None) -> NoReturn
 
 def config_path() -> str:
     """
-    The path in ``PATRON_CONFIG``.
+    What ``PATRON_CONFIG`` says: the path of a configuration file, or ``module:attribute`` of a `Service`.
 
     Raises:
         SystemExit: with status 2, when it is not set.
     """
     path = os.environ.get("PATRON_CONFIG")
     if not path:
-        sys.stderr.write("patron: PATRON_CONFIG is not set: give it the path of the configuration file\n")
+        sys.stderr.write(
+            "patron: PATRON_CONFIG is not set: give it the path of a configuration file, or module:service\n"
+        )
         sys.exit(2)
     return path
 
@@ -82,15 +89,33 @@ def config_service_from_environment() -> Service:
 
 
 def _config_inspection(path: Path, environ: Mapping[str, str]) -> Inspection:
-    from patron import config
-
+    if _is_reference(path):
+        return _described_at(str(path)).inspect()
     return config.inspect(path, environ)
 
 
 def _config_service(path: Path, environ: Mapping[str, str]) -> Service:
-    from patron import config
-
+    if _is_reference(path):
+        return _described_at(str(path))
     return config.build(path, environ)
+
+
+def _is_reference(path: Path) -> bool:
+    """Whether *path* is no file but ``module:attribute``, a service that is described in code."""
+    return not path.exists() and _REFERENCE.fullmatch(str(path)) is not None
+
+
+def _described_at(reference: str) -> Service:
+    module, _, name = reference.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"PATRON_CONFIG: {reference!r} cannot be imported: {error}") from error
+    if not isinstance(found, Service):
+        raise ConfigError(f"PATRON_CONFIG: {reference!r} is {found!r}, which is no patron.Service")
+    return found
 
 
 def _run(inspection: Inspection, inspect: Callable[[], Inspection], build: Callable[[], Service]) -> NoReturn:
@@ -169,7 +194,9 @@ def _report_to(writer: int, inspect: Callable[[], Inspection]) -> NoReturn:
 
 def _inspection_from(data: bytes, exit_code: int) -> Inspection:
     if not data:
-        raise ServiceError(f"checking the configuration ended with status {exit_code}: a module ends the process on import")
+        raise ServiceError(
+            f"checking the configuration ended with status {exit_code}: a module ends the process on import"
+        )
     answer = json.loads(data)
     if problems := answer.get("problems"):
         raise ConfigError(*problems)

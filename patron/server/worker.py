@@ -49,6 +49,7 @@ class _Connection(TConn):  # type: ignore[misc]
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any, incoming: Incoming) -> None:
         super().__init__(cfg, sock, client, server)
+        self.parser: Any
         self.incoming = incoming
         self.deadline = 0.0
         self.continued = False
@@ -72,6 +73,9 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
     """
 
     live: LiveService
+    wsgi: Any
+    alive: bool
+    sockets: list[Any]
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -127,7 +131,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         opener = getattr(self.wsgi, "open_in_worker", None)
         if opener is None:
             raise ConfigError(
-                f"{self.wsgi!r} is no Patron service: start gunicorn with patron.wsgi:app, or with Service(...).wsgi()"
+                f"{self.wsgi!r} is no Patron service: name patron.wsgi:app in the gunicorn command"
             )
         self.live = opener(run.slot_of(self), run.state().metrics_directory)
         self.live.on_end = self._ask_end
@@ -155,7 +159,9 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until the end is asked for, then stop everything within the budget."""
-        self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        self.poller.register(
+            self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
+        )
         self.poller.register(self.PIPE[0], selectors.EVENT_READ, self._drain_wakeups)
         self.set_accept_enabled(True)
         self.live.start()
@@ -403,7 +409,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
 
     def _busy(self) -> int:
         """Connections that still owe or expect something; those that only linger for the peer's sake do not count."""
-        return self.nr_conns - sum(conn.closing for conn in self._reading)
+        return int(self.nr_conns) - sum(conn.closing for conn in self._reading)
 
     def _until(self, done: Any, deadline: float) -> None:
         while not done() and (left := deadline - time.monotonic()) > 0:
@@ -418,10 +424,14 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         errors = self.live.errors()
         status = 1 if abandoned or errors else 0
         if abandoned:
-            log.error("work abandoned at the end of the stop budget", count=len(abandoned), abandoned=abandoned)
+            log.error(
+                "work abandoned at the end of the stop budget", count=len(abandoned), abandoned=abandoned
+            )
         self._finish_telemetry()
         if errors:
-            run.report(ExceptionGroup(f"service {self.live.service.name} failed", [_plain(e) for e in errors]))
+            run.report(
+                ExceptionGroup(f"service {self.live.service.name} failed", [_plain(e) for e in errors])
+            )
         run.slot_of(self).mark_clean(status)
         if abandoned:
             os._exit(status)  # threads that hang would keep the interpreter from ending

@@ -61,9 +61,13 @@ class Running:
         self._replace_resources()
         self._live = self.service.open()
         self._live.on_end = lambda reason: self._ended.set()
-        self._server = make_server("127.0.0.1", 0, self._live.app, threaded=True, request_handler=_QuietHandler)
+        self._server = make_server(
+            "127.0.0.1", 0, self._live.app, threaded=True, request_handler=_QuietHandler
+        )
         self._server.daemon_threads = True  # type: ignore[attr-defined]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="patron-http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), name="patron-http", daemon=True
+        )
         self._thread.start()
         self._live.start()
         self._await_start()
@@ -82,7 +86,9 @@ class Running:
         """Wait until the service ends by itself, at most *timeout* seconds; returns whether it did."""
         return self._ended.wait(timeout)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         deadline = time.monotonic() + self.service.process.grace
         live = self.live
         live.stop(deadline)

@@ -1,0 +1,89 @@
+"""A request counts as whole exactly when its last byte is there, however the bytes arrive."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patron.server.reading import Incoming, State
+
+HEAD, BODY = 65536, 1024 * 1024
+
+WHOLE = {
+    "get": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+    "leading zeros": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0005\r\n\r\nhello",
+    "length 0": b"POST / HTTP/1.1\r\ncontent-length:0\r\n\r\n",
+    "chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;a=b\r\nabc\r\n0\r\n\r\n",
+    "trailers": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n",
+    "body that looks like a head": b"POST / HTTP/1.1\r\nContent-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", WHOLE.values(), ids=WHOLE.keys())
+@given(data=st.data())
+def test_a_request_is_whole_with_its_last_byte_and_not_before(
+    request_bytes: bytes, data: st.DataObject
+) -> None:
+    cuts = data.draw(st.lists(st.integers(1, len(request_bytes) - 1), unique=True).map(sorted))
+    incoming = Incoming(HEAD, BODY)
+    pieces = [request_bytes[a:b] for a, b in zip([0, *cuts], [*cuts, len(request_bytes)], strict=True)]
+    assert [incoming.feed(piece) for piece in pieces] == [State.MORE] * (len(pieces) - 1) + [State.WHOLE]
+    assert incoming.take() == request_bytes
+    assert len(incoming) == 0
+
+
+MALFORMED = {
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    "both framings": b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "no number": b"POST / HTTP/1.1\r\nContent-Length: five\r\n\r\n",
+    "a sign": b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
+    "5,000 digits": b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    "5,000 zeros": b"POST / HTTP/1.1\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n",
+    "over the limit": b"POST / HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n",
+    "another coding": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "no chunk size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a chunk over the limit": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n",
+    "an endless size line": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;" + b"a" * 9000,
+}
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
+def test_what_only_the_parser_can_refuse_is_handed_over_at_once(request_bytes: bytes) -> None:
+    assert Incoming(HEAD, BODY).feed(request_bytes) is State.WHOLE
+
+
+def test_a_head_over_the_limit_is_refused_even_without_an_end() -> None:
+    assert Incoming(1000, BODY).feed(b"GET / HTTP/1.1\r\nX: " + b"a" * 1000) is State.HEAD_TOO_LARGE
+    assert (
+        Incoming(1000, BODY).feed(b"GET / HTTP/1.1\r\nX: " + b"a" * 1000 + b"\r\n\r\n")
+        is State.HEAD_TOO_LARGE
+    )
+
+
+def test_chunks_that_add_up_over_the_limit_are_handed_over() -> None:
+    incoming = Incoming(HEAD, 1000)
+    incoming.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    states = [incoming.feed(b"64\r\n" + b"a" * 100 + b"\r\n") for _ in range(100)]
+    assert states[0] is State.MORE
+    assert states[-1] is State.WHOLE
+
+
+def test_continue_is_asked_for_once_and_only_when_the_body_is_awaited() -> None:
+    head = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    incoming = Incoming(HEAD, BODY)
+    assert [incoming.feed(head), incoming.feed(b"a"), incoming.feed(b"b")] == [
+        State.CONTINUE,
+        State.MORE,
+        State.WHOLE,
+    ]
+    assert Incoming(HEAD, BODY).feed(head + b"ab") is State.WHOLE
+    assert Incoming(HEAD, 1).feed(head) is State.WHOLE
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_it_raise(data: bytes) -> None:
+    incoming = Incoming(100, 100)
+    for at in range(0, len(data), 7):
+        assert isinstance(incoming.feed(data[at : at + 7]), State)
