@@ -34,6 +34,7 @@ __all__ = [
     "fatal",
     "from_context",
     "info",
+    "level",
     "on_fatal",
     "panic",
     "set_level",
@@ -241,14 +242,32 @@ def _lines(settings: LogSettings, fields: Mapping[str, Any], limit: int | None) 
     return jsonlog.JsonLines(fields, limit, settings.context_filter)
 
 
-def set_level(level: Level) -> Level:
-    """Write *level* and above from now on, in this process; returns the level before."""
+def set_level(level: Level, logger: str | None = None) -> None:
+    """
+    Write *level* and above from now on, in this process.
+
+    With *logger*, only for the standard logger of that name and the ones under it; without, for our
+    own lines and, when `start` put its handler there, for the root logger.
+
+    Raises:
+        ConfigError: there is no such level.
+    """
     global _level
-    before = next(name for name, number in LEVELS.items() if number >= _level)
-    if level not in LEVELS:
-        raise ConfigError(_unknown("level", level, get_args(Level)))
+    problem = _unknown("level", level, get_args(Level))
+    if problem:
+        raise ConfigError(problem)
+    if logger is not None:
+        logging.getLogger(logger).setLevel(LEVELS[level])
+        return
+    from patron.observe import rootlog
+
     _level = LEVELS[level]
-    return before  # type: ignore[return-value]
+    rootlog.set_level(_level)
+
+
+def level() -> Level:
+    """The lowest level that our own lines are written with now."""
+    return next(name for name in get_args(Level) if LEVELS[name] >= _level)
 
 
 def on_fatal(end: Callable[[str], None] | None) -> Callable[[str], None]:

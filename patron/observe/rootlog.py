@@ -10,7 +10,7 @@ from pythonjsonlogger.core import BaseJsonFormatter
 from patron.observe.jsonlog import Lines
 from patron.observe.sink import FileSink
 
-__all__ = ["install", "remove"]
+__all__ = ["install", "remove", "set_level"]
 
 
 class _Formatter(BaseJsonFormatter):  # type: ignore[misc]
@@ -84,6 +84,12 @@ def remove() -> None:
     root = logging.getLogger()
     root.removeHandler(handler)
     root.setLevel(level)
+
+
+def set_level(level: int) -> None:
+    """Let the root logger write *level* and above, if our handler is there."""
+    if _installed is not None:
+        logging.getLogger().setLevel(level)
 
 
 def _level(number: int) -> str:
