@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from patron import http, resources
@@ -18,35 +18,37 @@ __all__ = ["run"]
 
 def run(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
     """Note every such mistake in what *reader* has built of the file."""
-    _unique(reader, _components(reader), "the component name")
-    _unique(reader, _routes(reader), "the route")
-    _served(root, values, reader)
+    parts = [built for built in reader.built if isinstance(built.value, Part)]
+    routes = [built for built in reader.built if isinstance(built.value, Route)]
+    _unique(
+        reader,
+        parts,
+        lambda part: part.component.name,
+        lambda part: f"the component name {part.component.name!r}",
+    )
+    # What clashes here would only be found once more by the application.
+    if _unique(reader, routes, _requests, lambda route: f"the route '{route.method} {route.path}'"):
+        _served(root, values, reader)
     _injections(root, reader)
     _memory_per_worker(values, reader)
 
 
-def _components(reader: Reader) -> Iterator[tuple[str, Built]]:
-    return ((b.value.component.name, b) for b in reader.built if isinstance(b.value, Part))
+def _requests(route: Route) -> Hashable:
+    """Equal for two routes that answer the same requests."""
+    return route.method, same_requests(route.path)
 
 
-def _routes(reader: Reader) -> Iterator[tuple[str, Built]]:
-    return (
-        (f"{b.value.method} {same_requests(b.value.path)}", b)
-        for b in reader.built
-        if isinstance(b.value, Route)
-    )
-
-
-def _unique(reader: Reader, named: Iterator[tuple[str, Built]], what: str) -> None:
-    first: dict[str, Built] = {}
-    for name, built in named:
-        earlier = first.setdefault(name, built)
-        if earlier is not built:
-            reader.problems.add(
-                built.node.place,
-                built.path,
-                f"{what} {name!r} is taken by {earlier.path} in line {earlier.node.place.line}",
-            )
+def _unique(
+    reader: Reader, built: Iterable[Built], key: Callable[[Any], Hashable], called: Callable[[Any], str]
+) -> bool:
+    """Note each of *built* whose *key* another one before has; whether there is none."""
+    first: dict[Hashable, Built] = {}
+    taken = [one for one in built if first.setdefault(key(one.value), one) is not one]
+    for one in taken:
+        earlier = first[key(one.value)]
+        where = f"{earlier.path} in line {earlier.node.place.line}"
+        reader.problems.add(one.node.place, one.path, f"{called(one.value)} is taken by {where}")
+    return not taken
 
 
 def _served(root: Node, values: Mapping[str, Any], reader: Reader) -> None:

@@ -37,7 +37,9 @@ def test_the_top_must_be_a_mapping(world, text):
 
 
 def test_a_second_document_is_refused_at_its_line(world):
-    assert world.problem("name: a\n---\nname: b\n").startswith("config.yaml:2:1: a second document starts here")
+    assert world.problem("name: a\n---\nname: b\n").startswith(
+        "config.yaml:2:1: a second document starts here"
+    )
 
 
 def test_a_key_given_twice_is_refused_at_the_second_one(world):

@@ -16,7 +16,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(world):
 
 
 def test_an_unknown_key_that_is_near_to_none_gets_the_list(world):
-    assert "(known here: enabled, level, statuses" in world.problem("name: a\nhttp: {access_log: {zzzz: 1}}\n")
+    assert "(known here: enabled, level, statuses" in world.problem(
+        "name: a\nhttp: {access_log: {zzzz: 1}}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,9 @@ def test_numbers_in_other_bases_are_numbers(world, value, number):
     assert world.load(f"name: a\nhttp: {{port: {value}}}\n").service.http.port == number
 
 
-@pytest.mark.parametrize(("word", "right"), [("yes", "true"), ("off", "false"), ("No", "false"), ("'true'", "true")])
+@pytest.mark.parametrize(
+    ("word", "right"), [("yes", "true"), ("off", "false"), ("No", "false"), ("'true'", "true")]
+)
 def test_yes_and_no_are_text_and_the_message_says_what_to_write(world, word, right):
     problem = world.problem(f"name: a\nhttp: {{access_log: {{admin: {word}}}}}\n")
     assert problem.endswith(f"expected true or false, got the text {word.strip(chr(39))!r}: write {right}")
@@ -64,7 +68,8 @@ def test_words_without_a_meaning_of_their_own_are_text(world, word):
 
 
 @pytest.mark.parametrize(
-    ("value", "grace"), [("45", 45.0), ("1.5", 1.5), ("45s", 45.0), ("1m30s", 90.0), ("500ms", 0.5), ("1h", 3600.0)]
+    ("value", "grace"),
+    [("45", 45.0), ("1.5", 1.5), ("45s", 45.0), ("1m30s", 90.0), ("500ms", 0.5), ("1h", 3600.0)],
 )
 def test_a_duration_is_seconds_or_says_its_unit(world, value, grace):
     assert world.load(f"name: a\ngrace: {value}\n").service.process.grace == grace
@@ -72,7 +77,9 @@ def test_a_duration_is_seconds_or_says_its_unit(world, value, grace):
 
 @pytest.mark.parametrize("value", ["soon", "'45'", "45 s", "-3s", "3w", "1:30"])
 def test_a_bad_duration_is_told_how_to_write_one(world, value):
-    assert "write seconds, or a duration such as 500ms, 30s or 1m30s" in world.problem(f"name: a\ngrace: {value}\n")
+    assert "write seconds, or a duration such as 500ms, 30s or 1m30s" in world.problem(
+        f"name: a\ngrace: {value}\n"
+    )
 
 
 def test_a_ratio_is_no_duration(world):
