@@ -114,7 +114,12 @@ class Subscription(Protocol):
         ...
 
     def nack(self, messages: Sequence[Message], delay: float = 0.0) -> None:
-        """Give *messages* back; each comes again, not before *delay* seconds."""
+        """
+        Give *messages* back; each comes again, not before *delay* seconds, in the order of its lane.
+
+        A source that counts deliveries itself stores ``message.deliveries``: the engine lowers it
+        for a message that never started, which must not run into max_deliveries.
+        """
         ...
 
     def extend(self, messages: Sequence[Message]) -> None:

@@ -1,0 +1,501 @@
+"""
+The consume engine: one thread that owns the subscription, and the workers that run the processor.
+
+The owner polls, settles, extends leases and keeps the connection alive while processors are slow;
+it never runs user code. It ends when it is told to stop, when a message demands it, or when the
+source fails in a way that opening it again cannot help.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from patron.component import Stop, Verdict, Work
+from patron.consumer.deadletters import DeadLetters
+from patron.consumer.desk import TICK, Desk, Hand
+from patron.consumer.ledger import Ledger
+from patron.consumer.metrics import ConsumerMetrics
+from patron.consumer.policy import FailurePolicy
+from patron.consumer.settings import ConsumerSettings
+from patron.consumer.source import Message, Revoked, Source, Stats, Subscription
+from patron.consumer.worker import Tools, Worker, describe
+from patron.errors import ConnectionLost, NotASource, SourceError, Stale
+from patron.observe import log
+from patron.observe.instrument import Instrument
+from patron.reliability.retry import RetryPolicy
+
+__all__ = ["Engine"]
+
+IDLE_POLL = 0.1
+"""The longest poll while nothing is in flight: how late a stop may be noticed."""
+
+BUSY_POLL = 0.02
+"""The longest poll of a source that cannot be woken while results may come in."""
+
+KEEPALIVE = 0.2
+"""How often a full consumer polls for nothing, to keep its connection."""
+
+STATS_EVERY = 1.0
+"""How often the backlog is looked at."""
+
+STEADY = 5.0
+"""A connection that lived that long was a good one: the next reconnect starts without a wait."""
+
+EXIT_GRACE = 5.0
+"""How long work in flight may take when a message ends the consumer, before the stop sets the budget."""
+
+_SETTLING = RetryPolicy(initial=0.05, cap=5.0)
+
+
+@dataclass(slots=True)
+class _State:
+    """What other threads may read; only the owner writes."""
+
+    phase: str = "starting"
+    connected: bool = False
+    was_assigned: bool = False
+    stats: Stats = field(default_factory=Stats)
+    last_poll: float | None = None
+    trouble: str | None = None
+    trouble_since: float = 0.0
+    failures: int = 0
+
+
+class Engine:
+    """
+    One run of one consumer.
+
+    `run` is the owner thread; `verdict`, `info` and `in_flight` may be called by any other.
+
+    Args:
+        name: the consumer's name.
+        source: what it reads.
+        process: called with a message, or with a sequence of them when the settings say batch.
+        settings: how it works.
+        clock: monotonic seconds, for retries and leases.
+        now: seconds since the epoch, for ages and time stamps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        process: Callable[[Any], Any],
+        settings: ConsumerSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._source = source
+        self._settings = settings
+        self._clock = clock
+        self._now = now
+        self._metrics = ConsumerMetrics(name, source.target)
+        self._hands = [Hand() for _ in range(settings.workers)]
+        ledger = Ledger(source.positional, _LANES[settings.order])
+        self._desk = Desk(
+            ledger, self._hands, clock=clock, settle_at=max(1, settings.held // 4), batch=settings.batch
+        )
+        topic = settings.dead_letter_topic(name)
+        self._letters = None if topic is None else DeadLetters(source, topic)
+        tools = Tools(
+            name=name,
+            process=process,
+            policy=FailurePolicy.of(
+                settings.retry, settings.outcome, topic is not None, settings.max_deliveries
+            ),
+            dead_letters=self._letters,
+            instrument=Instrument("consumer", source.system, source.target),
+            metrics=self._metrics,
+            clock=clock,
+            now=now,
+            batched=settings.batch is not None,
+        )
+        self._workers = [
+            Worker(f"{name}-worker-{number}", tools, self._desk, hand)
+            for number, hand in enumerate(self._hands)
+        ]
+        self._state = _State()
+        self._unsettled: list[Message] = []
+        self._returned: list[tuple[float, list[Message]]] = []
+        self._settle_failures = 0
+        self._settle_after = 0.0
+        self._reserve: float | None = None
+        self._extend_every = _lease(source) / 3
+        self._extend_at = 0.0
+        self._stats_at = 0.0
+        self._keep_alive_at = 0.0
+
+    # Any thread
+
+    def in_flight(self) -> list[Work]:
+        """What the workers work on now."""
+        held = ((hand, hand.current) for hand in self._hands)
+        return [Work(describe(entries), hand.since, hand.thread) for hand, entries in held if entries]
+
+    def info(self) -> dict[str, Any]:
+        """The state, as JSON values."""
+        state = self._state
+        return {
+            "state": state.phase,
+            "connected": state.connected,
+            "assigned": state.stats.assigned,
+            "lag": state.stats.lag,
+            "held": self._desk.size + len(self._unsettled),
+            "in_flight": self._desk.in_hand,
+            "trouble": state.trouble,
+        }
+
+    def verdict(self) -> Verdict:
+        """Whether the consumer makes the progress that its settings ask for, with what is wrong in any case."""
+        state = self._state
+        if not state.was_assigned:
+            return Verdict(False, (f"{self._name}: {state.trouble or 'waits for its first assignment'}",))
+        reasons = tuple(f"{self._name}: {reason}" for reason in self._reasons(state))
+        return Verdict(not (reasons and self._settings.readiness == "required"), reasons)
+
+    def _reasons(self, state: _State) -> list[str]:
+        reasons = []
+        if state.phase == "ended":
+            reasons.append("has ended")
+        if state.trouble is not None:
+            reasons.append(f"{state.trouble}, for {monotonic() - state.trouble_since:.0f} s")
+        age = 0.0 if state.last_poll is None else monotonic() - state.last_poll
+        if age > self._settings.max_poll_age:
+            reasons.append(f"has not polled for {age:.0f} s, more than {self._settings.max_poll_age:g} s")
+        lag, most = state.stats.lag, self._settings.max_lag
+        if lag is not None and most is not None and lag > most:
+            reasons.append(f"is {lag} messages behind, more than {most}")
+        return reasons
+
+    # The owner thread
+
+    def run(self, stop: Stop) -> None:
+        """
+        Consume until *stop* is set, then finish what is in flight within its budget.
+
+        Raises:
+            Exception: what a processor raised, when ``on_exhausted`` is ``exit``; what the source raised
+                that is neither `ConnectionLost`, `Stale` nor another `SourceError` to be waited out.
+        """
+        started: list[Worker] = []
+        try:
+            for worker in self._workers:
+                worker.start()
+                started.append(worker)
+            self._serve(stop)
+        finally:
+            self._desk.drain()
+            self._end(started, self._until(stop))
+        if self._desk.failure is not None:
+            raise self._desk.failure
+
+    def _serve(self, stop: Stop) -> None:
+        failures = 0
+        while not self._ending(stop):
+            began = monotonic()
+            try:
+                self._session(stop)
+            except NotASource:
+                raise
+            except SourceError as error:
+                failures = 1 if monotonic() - began >= STEADY else failures + 1
+                self._lost(error, failures)
+                self._pause(stop, self._settings.reconnect.delay(failures))
+
+    def _session(self, stop: Stop) -> None:
+        """One connection, from opening to closing."""
+        subscription = self._source.open()
+        try:
+            self._opened(subscription)
+            while not self._ending(stop):
+                self._step(subscription)
+            self._drain(subscription, self._until(stop))
+        finally:
+            self._desk.wake = None
+            self._state.connected = False
+            with _logged("subscription did not close", self._name):
+                subscription.close()
+
+    def _step(self, subscription: Subscription) -> None:
+        self._desk.tick()
+        self._settle(subscription)
+        self._tend(subscription)
+        room = self._settings.held - self._desk.size - len(self._unsettled)
+        if room > 0 and (room >= self._settings.held // 4 or self._desk.hungry):
+            self._poll(subscription, room)
+        else:
+            self._keep_alive(subscription)
+            self._desk.rest(BUSY_POLL)
+
+    def _poll(self, subscription: Subscription, room: int) -> None:
+        pressing = self._desk.begin_poll()
+        try:
+            received = subscription.poll(room, 0.0 if pressing else self._patience())
+        finally:
+            self._desk.end_poll()
+        self._state.last_poll = monotonic()
+        if received:
+            self._receive(received)
+
+    def _patience(self) -> float:
+        """How long a poll may last: until something else is due, or the stop should be noticed."""
+        wait = self._desk.patience()
+        if wait is None:
+            wait = IDLE_POLL if not self._unsettled else TICK
+        elif self._desk.wake is None:
+            wait = min(wait, BUSY_POLL)
+        return wait
+
+    def _receive(self, received: Sequence[Message | Revoked]) -> None:
+        messages: list[Message] = []
+        for item in received:
+            if isinstance(item, Revoked):
+                self._accept(messages)
+                messages = []
+                self._revoke(item)
+            else:
+                messages.append(item)
+        self._accept(messages)
+
+    def _accept(self, messages: list[Message]) -> None:
+        if not messages:
+            return
+        fixed = self._settings.decode_as
+        again = 0
+        for message in messages:
+            again += message.deliveries > 1
+            if fixed is not None:
+                message.decode_as = fixed
+        self._desk.receive(messages)
+        self._metrics.count("received", len(messages))
+        self._metrics.count("redelivered", again)
+        oldest = messages[0].timestamp
+        if oldest is not None:
+            self._metrics.message_age.set(max(0.0, self._now() - oldest))
+
+    def _revoke(self, revoked: Revoked) -> None:
+        dropped = self._desk.revoke(revoked.lanes)
+        self._unsettled = [message for message in self._unsettled if message.lane not in revoked.lanes]
+        self._returned = [
+            (delay, [message for message in messages if message.lane not in revoked.lanes])
+            for delay, messages in self._returned
+        ]
+        log.info("lanes were taken away", consumer=self._name, lanes=len(revoked.lanes), dropped=dropped)
+
+    # Settling
+
+    def _settle(self, subscription: Subscription) -> None:
+        """Ack what is finished and nack what goes back; what the source refuses for now is kept."""
+        finished, returned, stale = self._desk.collect()
+        self._unsettled += finished
+        self._returned += returned
+        self._metrics.count("stale", stale)
+        if not (self._unsettled or self._returned) or self._clock() < self._settle_after:
+            return
+        try:
+            self._ack(subscription)
+            self._nack(subscription)
+        except ConnectionLost:
+            raise
+        except SourceError as error:
+            self._not_settled(error)
+        else:
+            if self._settle_failures:
+                log.info("settling works again", consumer=self._name, failures=self._settle_failures)
+                self._settle_failures = 0
+                self._trouble(None)
+
+    def _ack(self, subscription: Subscription) -> None:
+        if not self._unsettled:
+            return
+        try:
+            subscription.ack(self._unsettled)
+        except Stale as error:
+            self._gone(error, self._unsettled)
+        self._unsettled = []
+
+    def _nack(self, subscription: Subscription) -> None:
+        while self._returned:
+            delay, messages = self._returned[0]
+            try:
+                if messages:
+                    subscription.nack(messages, delay)
+            except Stale as error:
+                self._gone(error, messages)
+            self._returned.pop(0)
+
+    def _not_settled(self, error: SourceError) -> None:
+        self._settle_failures += 1
+        self._settle_after = self._clock() + _SETTLING.delay(self._settle_failures)
+        self._metrics.errors.inc()
+        if self._settle_failures == 1:
+            log.error("settling failed, it is tried again", consumer=self._name, error=repr(error))
+            self._trouble(f"cannot settle: {error}")
+
+    def _gone(self, error: Stale, messages: Sequence[Message]) -> None:
+        gone = error.messages or messages
+        self._metrics.count("stale", len(gone))
+        self._desk.forget(gone)
+        log.warn("messages are no longer ours", consumer=self._name, messages=len(gone), first=str(gone[0]))
+
+    # Leases, statistics, keeping alive
+
+    def _tend(self, subscription: Subscription) -> None:
+        now = self._clock()
+        if now >= self._extend_at:
+            self._extend_at = now + self._extend_every
+            self._extend(subscription)
+        real = monotonic()
+        if real >= self._stats_at:
+            self._stats_at = real + (STATS_EVERY if self._state.was_assigned else BUSY_POLL)
+            self._look(subscription)
+
+    def _extend(self, subscription: Subscription) -> None:
+        held = [*self._desk.held(), *self._unsettled]
+        if not held:
+            return
+        try:
+            subscription.extend(held)
+        except Stale as error:
+            self._gone(error, held)
+            lost = set(map(id, error.messages or held))
+            self._unsettled = [message for message in self._unsettled if id(message) not in lost]
+        except ConnectionLost:
+            raise
+        except SourceError as error:
+            log.warn("leases not extended", consumer=self._name, messages=len(held), error=repr(error))
+
+    def _look(self, subscription: Subscription) -> None:
+        stats = self._state.stats = subscription.stats()
+        if stats.assigned and not self._state.was_assigned:
+            self._state.was_assigned = True
+            log.info("consumer has its first assignment", consumer=self._name, assigned=stats.assigned)
+        self._metrics.assigned.set(stats.assigned)
+        self._metrics.in_flight.set(self._desk.size + len(self._unsettled))
+        if self._state.last_poll is not None:
+            self._metrics.last_poll.set(self._now() - (monotonic() - self._state.last_poll))
+        if stats.lag is not None:
+            self._metrics.lag.set(stats.lag)
+
+    def _keep_alive(self, subscription: Subscription) -> None:
+        real = monotonic()
+        if real >= self._keep_alive_at:
+            self._keep_alive_at = real + KEEPALIVE
+            received = subscription.poll(0, 0.0)
+            self._state.last_poll = real
+            if received:
+                self._receive(received)
+
+    # Connection
+
+    def _opened(self, subscription: Subscription) -> None:
+        self._desk.wake = getattr(subscription, "wake", None)
+        self._state.phase, self._state.connected = "running", True
+        self._extend_at = self._clock() + self._extend_every
+        self._stats_at = self._keep_alive_at = 0.0
+        self._settle_after = 0.0
+        if self._state.failures:
+            log.info("source is back", consumer=self._name, attempts=self._state.failures)
+            self._state.failures = 0
+        self._trouble(None)
+
+    def _lost(self, error: SourceError, failures: int) -> None:
+        """Forget what came over this connection: it will come again."""
+        dropped = self._desk.reset() + len(self._unsettled)
+        self._unsettled, self._returned, self._settle_failures = [], [], 0
+        self._metrics.errors.inc()
+        self._state.phase, self._state.failures = "reconnecting", failures
+        if self._state.trouble is None:
+            log.warn(
+                "source is lost, it is opened again", consumer=self._name, dropped=dropped, error=repr(error)
+            )
+        self._trouble(f"source is lost: {error or type(error).__name__}")
+
+    def _trouble(self, what: str | None) -> None:
+        if what is not None and self._state.trouble is None:
+            self._state.trouble_since = monotonic()
+        self._state.trouble = what
+
+    def _pause(self, stop: Stop, seconds: float) -> None:
+        """Wait before opening again; stop, or a message that ends the consumer, ends the wait."""
+        until = monotonic() + seconds
+        while not self._ending(stop) and (left := until - monotonic()) > 0:
+            self._desk.tick()
+            stop.wait(min(left, IDLE_POLL))
+
+    # The end
+
+    def _ending(self, stop: Stop) -> bool:
+        return stop.is_set() or self._desk.failure is not None
+
+    def _until(self, stop: Stop) -> Callable[[], float]:
+        """Seconds that work in flight still has; settling and closing get a tenth of the budget, at most 0.5 s."""
+        began = monotonic()
+
+        def left() -> float:
+            remaining = stop.remaining()
+            if remaining is None:
+                return float("inf") if stop.is_set() else EXIT_GRACE - (monotonic() - began)
+            if self._reserve is None:
+                self._reserve = min(0.5, remaining * 0.1)
+            return remaining - self._reserve
+
+        return left
+
+    def _drain(self, subscription: Subscription, left: Callable[[], float]) -> None:
+        """Give back what has not started, and settle what ends in time; leases go on meanwhile."""
+        self._state.phase = "draining"
+        unstarted = self._desk.drain()
+        self._metrics.count("given-back", unstarted)
+        log.info("consumer stops", consumer=self._name, given_back=unstarted, in_flight=self._desk.in_hand)
+        while True:
+            self._desk.tick()
+            idle = not self._desk.in_hand
+            self._settle(subscription)
+            if (idle and not self._unsettled and not self._returned) or left() <= 0:
+                return
+            self._tend(subscription)
+            self._keep_alive(subscription)
+            self._desk.rest(BUSY_POLL)
+
+    def _end(self, workers: Sequence[Worker], left: Callable[[], float]) -> None:
+        for worker in workers:
+            worker.join(max(0.0, min(left(), 3600.0)))
+        if self._letters is not None:
+            self._letters.close()
+        self._state.phase = "ended"
+        self._metrics.in_flight.set(0)
+        self._metrics.assigned.set(0)
+
+
+def _lease(source: Source) -> float:
+    lease = getattr(source, "lease", None)
+    return float(lease) if lease else 30.0
+
+
+_LANES: Mapping[str, Callable[[Message], Any] | None] = {
+    "lane": None,
+    "key": lambda message: message.key,
+    "none": lambda message: None,
+}
+
+
+class _logged(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a verb
+    """Log an error of the block instead of raising it: it is over either way."""
+
+    def __init__(self, event: str, consumer: str) -> None:
+        self._event = event
+        self._consumer = consumer
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        if isinstance(error, Exception):
+            log.warn(self._event, consumer=self._consumer, error=repr(error))
+            return True
+        return False

@@ -1,0 +1,401 @@
+"""
+The ledger: a pure data structure that knows which messages may start, and which may be settled.
+
+It has no thread, no lock and no clock inside; whoever shares it between threads locks around it.
+A *lane* is what order holds within. Messages of one lane start one after another, in the order in
+which they came; lanes are independent. What a positional source commits is the highest contiguous
+run of finished messages of its partition, whatever finished behind a gap. Every operation costs
+O(1) for each message that it names; `revoke`, `drain` and giving back on a positional source may
+look at everything that is held, which back-pressure bounds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from heapq import heappop, heappush
+
+from patron.consumer.source import Message
+
+__all__ = ["Entry", "Ledger"]
+
+_WAITING, _TAKEN, _DELAYED, _DONE = range(4)
+
+
+class Entry:
+    """
+    One message in the ledger, and what became of it so far.
+
+    *live* is False once the message was taken away: whatever comes of it then is ignored. The other
+    fields belong to whoever took the entry: *failures* and *first_failure* (epoch seconds) count,
+    *verdict* is why it must become a dead letter, *headers* replace the message's in the next run.
+    """
+
+    __slots__ = (
+        "failures",
+        "first_failure",
+        "headers",
+        "lane",
+        "live",
+        "message",
+        "since",
+        "state",
+        "verdict",
+    )
+
+    def __init__(self, message: Message, lane: _Lane, now: float) -> None:
+        self.message = message
+        self.lane = lane
+        self.since = now
+        self.state = _WAITING
+        self.live = True
+        self.failures = 0
+        self.first_failure: float | None = None
+        self.headers: dict[str, str] | None = None
+        self.verdict: Verdict | None = None
+
+
+class Verdict:
+    """Why a message must become a dead letter: a short reason, and the error if there was one."""
+
+    __slots__ = ("error", "publish_failures", "reason")
+
+    def __init__(self, reason: str, error: BaseException | None = None) -> None:
+        self.reason = reason
+        self.error = error
+        self.publish_failures = 0
+
+
+class _Lane:
+    """The waiting entries of one lane, and how many of it are taken, delayed or otherwise in hand."""
+
+    __slots__ = ("held", "key", "listed", "ordered", "queue", "since")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.ordered = key is not None
+        self.queue: deque[Entry] = deque()
+        self.held = 0
+        self.listed = False
+        self.since = 0.0
+
+
+class Ledger:
+    """
+    Which messages may start, and which may be settled.
+
+    Args:
+        positional: only contiguous runs within a source lane may be settled.
+        lane_of: the lane that order holds within; None means no order. Default: the message's own.
+    """
+
+    def __init__(
+        self, positional: bool = False, lane_of: Callable[[Message], Hashable] | None = None
+    ) -> None:
+        self._positional = positional
+        self._lane_of = lane_of
+        self._lanes: dict[Hashable, _Lane] = {}
+        self._ready: deque[_Lane] = deque()
+        self._startable = 0
+        self._entries: dict[Entry, None] = {}
+        self._windows: dict[Hashable, deque[Entry]] = {}
+        self._finished: list[Message] = []
+        self._delayed: list[tuple[float, int, list[Entry]]] = []
+        self._due: deque[list[Entry]] = deque()
+        self._sequence = 0
+        self._in_hand = 0
+
+    # What it knows
+
+    @property
+    def size(self) -> int:
+        """Messages that were received and are not yet handed over by `settle`: what back-pressure counts."""
+        return len(self._entries) + len(self._finished)
+
+    @property
+    def startable(self) -> int:
+        """Messages that `take` could hand out now, as far as lanes allow it."""
+        return self._startable + len(self._due)
+
+    @property
+    def in_hand(self) -> int:
+        """Entries that were taken and neither finished, delayed, given back nor returned unstarted."""
+        return self._in_hand
+
+    @property
+    def settleable(self) -> int:
+        """Messages that `settle` would return."""
+        return len(self._finished)
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next delayed entry may start; None when none is delayed."""
+        return self._delayed[0][0] if self._delayed else None
+
+    @property
+    def has_due(self) -> bool:
+        """Whether delayed entries may start now."""
+        return bool(self._due)
+
+    def oldest_startable(self) -> float | None:
+        """Since when the first lane in line could have started; None when nothing can."""
+        return self._ready[0].since if self._ready else None
+
+    def held(self) -> list[Message]:
+        """Every message that is neither finished nor given back, for extending leases."""
+        return [entry.message for entry in self._entries if entry.live and entry.state != _DONE]
+
+    # In, and out to the workers
+
+    def add(self, messages: Iterable[Message], now: float) -> list[Entry]:
+        """Receive *messages*, in the order in which their lanes hold."""
+        return [self._add(message, now) for message in messages]
+
+    def _add(self, message: Message, now: float) -> Entry:
+        key = message.lane if self._lane_of is None else self._lane_of(message)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(key)
+        entry = Entry(message, lane, now)
+        self._entries[entry] = None
+        lane.queue.append(entry)
+        if lane.listed:
+            self._startable += 1
+        elif not (lane.ordered and lane.held):
+            self._list(lane, now)
+        if self._positional:
+            window = self._windows.get(message.lane)
+            if window is None:
+                window = self._windows[message.lane] = deque()
+            window.append(entry)
+        return entry
+
+    def take(self, limit: int) -> list[Entry]:
+        """
+        At most *limit* entries to work on one after another; empty when nothing may start.
+
+        Entries that were delayed together come back together, whatever *limit* says.
+        """
+        if self._due:
+            group = self._due.popleft()
+            for entry in group:
+                entry.state = _TAKEN
+            self._in_hand += len(group)
+            return group
+        run: list[Entry] = []
+        ready = self._ready
+        while ready and len(run) < limit:
+            self._take_from(ready[0], limit, run)
+        self._in_hand += len(run)
+        return run
+
+    def _take_from(self, lane: _Lane, limit: int, run: list[Entry]) -> None:
+        queue = lane.queue
+        waiting = len(queue)
+        count = min(waiting, limit - len(run))
+        for _ in range(count):
+            entry = queue.popleft()
+            entry.state = _TAKEN
+            run.append(entry)
+        lane.held += count
+        if lane.ordered or count == waiting:
+            self._ready.popleft()
+            lane.listed = False
+            self._startable -= waiting
+        else:
+            self._startable -= count
+            lane.since = queue[0].since
+
+    # Back from the workers
+
+    def finish(self, entries: Iterable[Entry], now: float = 0.0) -> int:
+        """*entries* are done and may be settled; returns how many of them had been taken away meanwhile."""
+        stale = 0
+        for entry in entries:
+            self._in_hand -= 1
+            entry.state = _DONE
+            if not entry.live:
+                stale += 1
+            elif self._positional:
+                self._advance(entry.message.lane)
+            else:
+                del self._entries[entry]
+                self._finished.append(entry.message)
+            self._release(entry.lane, now)
+        return stale
+
+    def untake(self, entries: Sequence[Entry], now: float = 0.0) -> None:
+        """*entries* were taken and not started: they wait again, in front of their lanes."""
+        for entry in reversed(entries):
+            self._in_hand -= 1
+            lane = entry.lane
+            if entry.live:
+                entry.state = _WAITING
+                lane.queue.appendleft(entry)
+                if lane.listed:
+                    self._startable += 1
+            self._release(lane, now)
+
+    def delay(self, entries: Sequence[Entry], due: float, now: float = 0.0) -> None:
+        """*entries* start again together, not before *due*; until then their lanes wait and others go on."""
+        self._in_hand -= len(entries)
+        kept = []
+        for entry in entries:
+            entry.state = _DELAYED
+            if entry.live:
+                kept.append(entry)
+            else:
+                self._release(entry.lane, now)
+        if kept:
+            self._sequence += 1
+            heappush(self._delayed, (due, self._sequence, kept))
+
+    def promote(self, now: float) -> int:
+        """Let the delayed entries whose time has come start; returns how many groups may."""
+        promoted = 0
+        while self._delayed and self._delayed[0][0] <= now:
+            group = [entry for entry in heappop(self._delayed)[2] if entry.live]
+            if group:
+                self._due.append(group)
+                promoted += 1
+        return promoted
+
+    def give_back(self, entries: Sequence[Entry], now: float = 0.0) -> list[Message]:
+        """
+        Forget *entries*, which were taken; returns the messages to be nacked, in order.
+
+        What waits behind them in an ordered lane goes with them, or it would overtake them. On a
+        positional source that is everything that came later in its lane, for the source goes back
+        to the first of them.
+        """
+        self._in_hand -= len(entries)
+        lanes = dict.fromkeys(entry.lane for entry in entries if entry.lane.ordered)
+        behind = [entry for lane in lanes for entry in lane.queue]
+        messages = self._forget([*entries, *behind], now)
+        for entry in entries:
+            entry.state = _DONE
+            self._release(entry.lane, now)
+        return messages
+
+    # To the source
+
+    def settle(self) -> list[Message]:
+        """What may be acknowledged now, in order; each message is returned once."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def revoke(self, lanes: Iterable[Hashable], now: float = 0.0) -> int:
+        """The source took *lanes* away: forget what they hold; returns how many messages that were."""
+        gone = frozenset(lanes)
+        self._finished = [message for message in self._finished if message.lane not in gone]
+        doomed = [entry for entry in self._entries if entry.message.lane in gone]
+        self._drop(doomed, now)
+        for lane in gone:
+            self._windows.pop(lane, None)
+        return len(doomed)
+
+    def forget(self, messages: Iterable[Message], now: float = 0.0) -> int:
+        """These messages are no longer ours (a lost lease): forget them; returns how many were held."""
+        gone = set(map(id, messages))
+        self._finished = [message for message in self._finished if id(message) not in gone]
+        doomed = [entry for entry in self._entries if id(entry.message) in gone]
+        return len(self._forget(doomed, now))
+
+    def reset(self, now: float = 0.0) -> int:
+        """The connection is gone: forget everything; returns how many messages that were."""
+        count = self.size
+        self._finished.clear()
+        self._drop(list(self._entries), now)
+        self._windows.clear()
+        return count
+
+    def drain(self, now: float = 0.0) -> list[Message]:
+        """
+        Forget whatever has not started, delayed entries too; returns the messages to be nacked.
+
+        One that never started has one delivery less: it did nothing that max_deliveries should count.
+        """
+        idle = [entry for entry in self._entries if entry.live and entry.state in (_WAITING, _DELAYED)]
+        return self._forget(idle, now)
+
+    # Inside
+
+    def _forget(self, entries: Sequence[Entry], now: float) -> list[Message]:
+        doomed = self._from_first(entries) if self._positional else [entry for entry in entries if entry.live]
+        for entry in doomed:
+            if entry.state == _WAITING:
+                entry.message.deliveries = max(0, entry.message.deliveries - 1)
+        self._drop(doomed, now)
+        return [entry.message for entry in doomed]
+
+    def _from_first(self, entries: Iterable[Entry]) -> list[Entry]:
+        """In each positional lane: the first of *entries* and all that came after it, cut off its window."""
+        wanted = {entry for entry in entries if entry.live}
+        cut: list[Entry] = []
+        for lane in {entry.message.lane for entry in wanted}:
+            window = self._windows[lane]
+            tail: list[Entry] = []
+            left = sum(1 for entry in window if entry in wanted)
+            while left:
+                entry = window.pop()
+                left -= entry in wanted
+                tail.append(entry)
+            cut.extend(reversed(tail))
+            if not window:
+                del self._windows[lane]
+        return cut
+
+    def _drop(self, entries: Sequence[Entry], now: float) -> None:
+        """Take *entries* out of everything but the hands of the workers that have them."""
+        touched: dict[_Lane, None] = {}
+        for entry in entries:
+            entry.live = False
+            del self._entries[entry]
+            if entry.state == _WAITING:
+                touched[entry.lane] = None
+            elif entry.state == _DELAYED:
+                self._release(entry.lane, now)
+        for lane in touched:
+            self._purge(lane)
+        if self._due:
+            groups = ([entry for entry in group if entry.live] for group in self._due)
+            self._due = deque(group for group in groups if group)
+
+    def _purge(self, lane: _Lane) -> None:
+        before = len(lane.queue)
+        lane.queue = deque(entry for entry in lane.queue if entry.live)
+        if lane.listed:
+            self._startable -= before - len(lane.queue)
+            if not lane.queue:
+                self._ready.remove(lane)
+                lane.listed = False
+        self._discard(lane)
+
+    def _advance(self, source_lane: Hashable) -> None:
+        window = self._windows[source_lane]
+        while window and window[0].state == _DONE:
+            entry = window.popleft()
+            del self._entries[entry]
+            self._finished.append(entry.message)
+        if not window:
+            del self._windows[source_lane]
+
+    def _release(self, lane: _Lane, now: float) -> None:
+        """One entry of *lane* is out of hand; it may start its next one when that was the last."""
+        lane.held -= 1
+        if lane.queue:
+            if not lane.listed and not (lane.ordered and lane.held):
+                self._list(lane, now)
+        else:
+            self._discard(lane)
+
+    def _list(self, lane: _Lane, now: float) -> None:
+        lane.listed = True
+        lane.since = now
+        self._startable += len(lane.queue)
+        self._ready.append(lane)
+
+    def _discard(self, lane: _Lane) -> None:
+        """Keys come and go for ever, so an empty lane must not stay."""
+        if not lane.queue and not lane.held and not lane.listed and self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]

@@ -1,0 +1,301 @@
+"""A worker: runs the processor on what it takes from the desk, and says what became of each message."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from patron import correlation
+from patron.consumer.deadletters import DeadLetters
+from patron.consumer.desk import Desk, Hand
+from patron.consumer.ledger import Entry, Verdict
+from patron.consumer.metrics import ConsumerMetrics, Tally
+from patron.consumer.policy import Action, Decision, FailurePolicy
+from patron.consumer.source import Message
+from patron.errors import Reject
+from patron.observe import log
+from patron.observe.instrument import Instrument, Operation
+from patron.reliability.retry import RetryPolicy
+
+__all__ = ["Tools", "Worker", "describe"]
+
+_PUBLISHING = RetryPolicy(initial=0.1, cap=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all workers of one consumer share."""
+
+    name: str
+    process: Callable[[Any], Any]
+    policy: FailurePolicy
+    dead_letters: DeadLetters | None
+    instrument: Instrument
+    metrics: ConsumerMetrics
+    clock: Callable[[], float]
+    now: Callable[[], float]
+    batched: bool
+
+
+class Worker:
+    """
+    One worker and its thread.
+
+    Everything but `start` and `join` runs in that thread. A processor that raises anything at all,
+    `SystemExit` too, has failed with its message; the thread goes on.
+    """
+
+    def __init__(self, name: str, tools: Tools, desk: Desk, hand: Hand) -> None:
+        self.hand = hand
+        self._tools = tools
+        self._desk = desk
+        self._tally = Tally(tools.metrics.processing)
+        self._processed = 0
+        # A daemon, for a processor that hangs must not keep the process; it is joined all the same.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most *timeout* seconds for the thread; returns whether it ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        self.hand.thread = threading.get_ident()
+        try:
+            with log.with_context(consumer=self._tools.name):
+                self._work()
+        except BaseException as error:  # noqa: BLE001 - the thread's edge: the owner must learn of it
+            self._desk.fail(error)
+
+    def _work(self) -> None:
+        pace: float | None = None
+        while self._desk.next(self.hand, pace):
+            pace = self._batches() if self._tools.batched else self._one_by_one()
+            self._count()
+
+    def _one_by_one(self) -> float:
+        """Process the run; returns the seconds that a message took."""
+        hand = self.hand
+        started = monotonic()
+        count = 0
+        while True:
+            try:
+                entry = hand.run.popleft()
+            except IndexError:
+                break
+            if entry.live:
+                hand.since = monotonic()
+                hand.current = (entry,)
+                self._one(entry)
+                count += 1
+            else:
+                hand.done.append(entry)
+        hand.current = None
+        return (monotonic() - started) / max(1, count)
+
+    def _one(self, entry: Entry) -> None:
+        message = entry.message
+        tools = self._tools
+        operation = tools.instrument.start(entry.headers or message.headers)
+        try:
+            if entry.verdict is not None:
+                self._bury(entry, entry.verdict)
+            elif tools.policy.too_often(message.deliveries):
+                self._refuse(entry, operation)
+            else:
+                tools.process((message,) if tools.batched else message)
+                self._processed += 1
+                self.hand.done.append(entry)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the failure of this message
+            self._failed(entry, error, operation)
+        finally:
+            self._tally.add(operation.finish())
+
+    def _refuse(self, entry: Entry, operation: Operation) -> None:
+        """It was given out too often: it may be what killed the process that had it."""
+        decision = self._tools.policy.refuse(entry.message.deliveries)
+        error = Reject(decision.reason)
+        operation.outcome = decision.status
+        self._tools.metrics.count(decision.status)
+        self._log(entry.message, entry.failures, error, decision)
+        self._carry_out(entry, decision, error)
+
+    def _failed(self, entry: Entry, error: BaseException, operation: Operation) -> None:
+        decision = self._decide([entry], error, operation)
+        self._log(entry.message, entry.failures, error, decision)
+        self._carry_out(entry, decision, error)
+
+    def _decide(self, entries: Sequence[Entry], error: BaseException, operation: Operation) -> Decision:
+        """Note the failure of *entries*, which were tried together, and decide what becomes of them."""
+        tools = self._tools
+        now = tools.now()
+        for entry in entries:
+            entry.failures += 1
+            entry.message.attempts = entry.failures
+            entry.first_failure = now if entry.first_failure is None else entry.first_failure
+        first = entries[0]
+        failures = max(entry.failures for entry in entries)
+        elapsed = max(0.0, now - (first.first_failure or now))
+        decision = tools.policy.decide(error, failures, elapsed, first.message.deliveries)
+        if decision.failure:
+            operation.fail(error)
+        else:
+            operation.outcome = decision.status
+        tools.metrics.count(decision.status, len(entries))
+        return decision
+
+    def _carry_out(self, entry: Entry, decision: Decision, error: BaseException) -> None:
+        match decision.action:
+            case Action.RETRY:
+                self._keep_correlation(entry)
+                self._desk.delay(self.hand, (entry,), decision.delay)
+            case Action.SKIP:
+                self.hand.done.append(entry)
+            case Action.REQUEUE:
+                self._tools.metrics.count("requeued")
+                self._desk.give_back(self.hand, (entry,), decision.delay)
+            case Action.EXIT:
+                self._exit((entry,), error)
+            case Action.DEAD_LETTER:
+                self._keep_correlation(entry)
+                self._bury(entry, Verdict(decision.reason, error))
+
+    def _exit(self, entries: Sequence[Entry], error: BaseException) -> None:
+        # The failure first: with the draining that it brings nothing else starts.
+        self._desk.fail(error)
+        self._desk.give_back(self.hand, entries, 0.0)
+
+    def _bury(self, entry: Entry, verdict: Verdict) -> None:
+        """Publish the dead letter, then count the message as done; else try again later, and never drop it."""
+        letters = self._tools.dead_letters
+        assert letters is not None
+        try:
+            copy = letters.publish(entry, verdict)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the message must stay
+            self._unburied(entry, verdict, error)
+        else:
+            self.hand.done.append(entry)
+            self._tools.metrics.count("dead-lettered")
+            fields = {"topic": letters.topic, "message": str(entry.message), "dead_letter": copy}
+            log.warn("message is a dead letter", reason=verdict.reason, attempts=entry.failures, **fields)
+
+    def _unburied(self, entry: Entry, verdict: Verdict, error: BaseException) -> None:
+        verdict.publish_failures += 1
+        entry.verdict = verdict
+        self._tools.metrics.errors.inc()
+        delay = _PUBLISHING.delay(verdict.publish_failures)
+        log.error(
+            "dead letter not published, the message stays",
+            message=str(entry.message),
+            error=repr(error),
+            failures=verdict.publish_failures,
+            next_try=round(delay, 3),
+        )
+        self._desk.delay(self.hand, (entry,), delay)
+
+    def _keep_correlation(self, entry: Entry) -> None:
+        """Let every try of a message, and its dead letter, carry one correlation id, also when it came without."""
+        current = correlation.current()
+        if current is None or entry.headers is not None:
+            return
+        name = correlation.settings().header
+        rest = {key: value for key, value in entry.message.headers.items() if key.lower() != name.lower()}
+        entry.headers = {**rest, name: current}
+
+    def _log(self, message: Message, failures: int, error: BaseException, decision: Decision) -> None:
+        fields = {"message": str(message), "attempts": failures, "deliveries": message.deliveries}
+        if decision.action is Action.RETRY:
+            log.warn(
+                "message failed, it is tried again",
+                error=repr(error),
+                delay=round(decision.delay, 3),
+                **fields,
+            )
+        elif decision.failure:
+            log.error("message failed", outcome=decision.action.value, exc_info=error, **fields)
+        else:
+            log.info("message steered", outcome=decision.action.value, reason=decision.reason, **fields)
+
+    # Batches
+
+    def _batches(self) -> float:
+        hand = self.hand
+        entries = [hand.run.popleft() for _ in range(len(hand.run))]
+        gone = [entry for entry in entries if not entry.live]
+        hand.done.extend(gone)
+        live = [entry for entry in entries if entry.live]
+        if live:
+            hand.since = monotonic()
+            hand.current = live
+            self._batch(live)
+            hand.current = None
+        return 0.0
+
+    def _batch(self, entries: list[Entry]) -> None:
+        too_often = self._tools.policy.too_often
+        if any(entry.verdict is not None or too_often(entry.message.deliveries) for entry in entries):
+            self._isolate(entries)
+            return
+        headers = (entries[0].headers or entries[0].message.headers) if len(entries) == 1 else None
+        operation = self._tools.instrument.start(headers, count=len(entries))
+        alone: list[Entry] = []
+        try:
+            self._tools.process([entry.message for entry in entries])
+            self._processed += len(entries)
+            self.hand.done.extend(entries)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the failure of this batch
+            alone = self._batch_failed(entries, error, operation)
+        finally:
+            self._tally.add(operation.finish())
+        if alone:
+            self._isolate(alone)
+
+    def _batch_failed(self, entries: list[Entry], error: BaseException, operation: Operation) -> list[Entry]:
+        """Carry out what is decided for all of *entries*; returns them when each is to be tried alone."""
+        decision = self._decide(entries, error, operation)
+        if len(entries) == 1:
+            self._log(entries[0].message, entries[0].failures, error, decision)
+            self._carry_out(entries[0], decision, error)
+            return []
+        self._log_batch(entries, error, decision)
+        match decision.action:
+            case Action.RETRY:
+                self._desk.delay(self.hand, entries, decision.delay)
+            case Action.SKIP:
+                self.hand.done.extend(entries)
+            case _:
+                return entries
+        return []
+
+    def _log_batch(self, entries: Sequence[Entry], error: BaseException, decision: Decision) -> None:
+        alone = decision.action not in (Action.RETRY, Action.SKIP)
+        outcome = "one by one" if alone else decision.action.value
+        fields = {"messages": len(entries), "first": str(entries[0].message), "attempts": entries[0].failures}
+        log.warn("batch failed", outcome=outcome, error=repr(error), delay=round(decision.delay, 3), **fields)
+
+    def _isolate(self, entries: list[Entry]) -> None:
+        self.hand.run.extend(entries)
+        self._one_by_one()
+
+    def _count(self) -> None:
+        self._tally.flush()
+        self._tools.metrics.count("processed", self._processed)
+        self._processed = 0
+
+
+def describe(entries: Sequence[Entry]) -> str:
+    """What a worker works on, as a person reads it."""
+    first = str(entries[0].message)
+    return first if len(entries) == 1 else f"{first} and {len(entries) - 1} more"
