@@ -1,0 +1,1 @@
+"""The quick start of Patron: a shop that takes orders and processes them."""
