@@ -78,6 +78,27 @@ class Database:
             raise
         self._identity = _identity(settings.path)
 
+    @classmethod
+    def around(cls, settings: FileSettings, raw: Any) -> Database:
+        """The face of a connection that its caller opened and will close."""
+        database = cls.__new__(cls)
+        database.settings = settings
+        database.driver = driver(settings.driver)
+        database.pid, database._raw, database._pages = os.getpid(), raw, 0.0
+        return database
+
+    @contextlib.contextmanager
+    def translated_transaction(self) -> Iterator[None]:
+        """A `transaction` whose block uses the driver; of its errors only those of the file are translated."""
+        with self.transaction():
+            try:
+                yield
+            except self.driver.Error as error:
+                translated = self._translated(error)
+                if isinstance(translated, StorageFull | ConnectionLost | Locked):
+                    raise translated from error
+                raise
+
     # -- opening -------------------------------------------------------------------------------
 
     def _refuse_others(self) -> None:

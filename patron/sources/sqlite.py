@@ -7,8 +7,9 @@ takes it back at once when that process dies. docs/sqlite.md tells what is promi
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -127,6 +128,19 @@ class SqliteSource:
         database = Database(self._file())
         database.execute(f"PRAGMA busy_timeout = {round(self.busy_timeout * 1000)}")
         return database.raw
+
+    @contextlib.contextmanager
+    def transaction(self, connection: Any) -> Iterator[Any]:
+        """
+        A write transaction on *connection* (of `connect`): committed at the end, rolled back when the block raises.
+
+        Raises:
+            StorageFull: the disk is full; nothing was written. ConnectionLost: the file went away.
+            SourceError: it stayed locked for longer than ``busy_timeout``. Other errors of the driver,
+            such as a violated constraint, come as they are.
+        """
+        with Database.around(self._file(), connection).translated_transaction():
+            yield connection
 
     def browse(self, topic: str | None = None, *, limit: int = 100, after: int = 0) -> list[Message]:
         """
