@@ -8,11 +8,12 @@ from types import ModuleType
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
-from patron.errors import MissingExtra
+from patron.errors import ConfigError, MissingExtra
 
 __all__ = ["Driver", "DriverName", "SqliteVersion", "driver", "sqlite_version", "uri"]
 
 DriverName = Literal["sqlite3", "apsw"]
+_OLDEST = (3, 33, 0)  # the first with UPDATE ... FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,15 @@ def driver(name: DriverName) -> Driver:
     The driver called *name*.
 
     Raises:
-        MissingExtra: apsw is not installed.
+        MissingExtra: apsw is not installed. ConfigError: its SQLite is too old.
     """
-    return _Apsw() if name == "apsw" else _Sqlite3()
+    found: Driver = _Apsw() if name == "apsw" else _Sqlite3()
+    if _numbers(found.version()) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise ConfigError(
+            f"SQLite {found.version()} of {name} is too old, it must be {oldest}: set 'driver: apsw'"
+        )
+    return found
 
 
 def sqlite_version(name: DriverName = "sqlite3") -> SqliteVersion:
@@ -120,8 +127,12 @@ def sqlite_version(name: DriverName = "sqlite3") -> SqliteVersion:
 
 
 def _has_fix(version: str) -> bool:
-    numbers = tuple(int(part) for part in version.split(".")[:3])
+    numbers = _numbers(version)
     return numbers >= (3, 51, 3) or (3, 50, 7) <= numbers < (3, 51) or (3, 44, 6) <= numbers < (3, 45)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3])
 
 
 def uri(path: Path, **parameters: str | int) -> str:

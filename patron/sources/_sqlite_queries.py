@@ -94,7 +94,9 @@ ORDER BY m.id"""
 SETTLE = "DELETE FROM patron_messages WHERE id IN (SELECT value FROM json_each(?))"
 
 GIVE_BACK = """
-UPDATE patron_leases SET owner = 0, due = ? WHERE id IN (SELECT value FROM json_each(?)) AND owner = ?"""
+UPDATE patron_leases SET owner = 0, due = :due, deliveries = given.deliveries
+FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS deliveries FROM json_each(:given)) given
+WHERE patron_leases.id = given.id AND owner = :owner"""
 
 GIVE_BACK_ALL = "UPDATE patron_leases SET owner = 0, due = 0.0 WHERE owner = ?"
 

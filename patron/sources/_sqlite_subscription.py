@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from patron.consumer.source import Message, Stats
@@ -98,13 +99,19 @@ class SqliteSubscription:
         _refuse(stale)
 
     def nack(self, messages: Sequence[Message], delay: float = 0.0) -> None:
-        """See `Subscription.nack`; with a *delay*, what follows in the lane waits too."""
+        """
+        See `Subscription.nack`; with a *delay*, what follows in the lane waits too.
+
+        What ``deliveries`` of a message says is kept: the engine lowers it for what never started.
+        """
         ours, stale = self._sorted_out(messages)
         if ours:
-            self._open()
-            self._reader.execute(
-                sql.GIVE_BACK, time.time() + delay if delay > 0 else 0.0, json.dumps(ours), self._owner
-            )
+            _, locks = self._open()
+            due = time.time() + delay if delay > 0 else 0.0
+            counts = {message.raw: message.deliveries for message in messages}
+            given = json.dumps([(id_, counts[id_]) for id_ in ours])
+            give = partial(self._reader.execute, sql.GIVE_BACK, due=due, given=given, owner=self._owner)
+            self._reader.with_room(locks, give)
             self._forget(ours)
             self._again = True
         _refuse(stale)
