@@ -28,7 +28,8 @@ class ProcessSettings:
 
     *workers*: full replicas of the service. *grace*: the one stop budget, from the signal to the
     exit. *drain*: how much of it HTTP goes on serving while readiness already says no.
-    *max_worker_deaths* deaths by a signal within *death_window* end the run with status 1.
+    *max_worker_deaths*: so many deaths by a signal within *death_window* end the run with status 1.
+    *death_window*: see *max_worker_deaths*.
     *run_directory*: where the metric files of a run live; None picks a private temporary directory.
     """
 
@@ -64,6 +65,12 @@ class RestartPolicy:
 
     The wait before restart *n* is drawn from 0 to ``min(cap, initial * 2**n)`` seconds (full
     jitter). More than *limit* failures within *window* seconds escalate: the service ends.
+
+    Args:
+        initial: the longest wait before the first restart.
+        cap: the longest wait at all.
+        limit: failures within *window* that are restarted; one more ends the service.
+        window: how long a failure counts.
     """
 
     initial: float = 0.5
