@@ -23,7 +23,10 @@ Synchronous = Literal["full", "normal"]
 
 # Primary result codes, https://sqlite.org/rescode.html
 _BUSY, _LOCKED, _READONLY, _IOERR, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 13, 14, 26
-_CORRUPT, _TOOBIG = 11, 18
+_CORRUPT = 11
+
+_PLENTY = 64 * 1024 * 1024  # with so many bytes free nobody counts
+_RESERVE = 256 * 1024  # bytes that publishing leaves for taking and settling
 
 
 class Locked(SourceError):
@@ -117,8 +120,7 @@ class Database:
         Never by open(2): closing that descriptor would drop the locks that SQLite holds in this
         process (https://sqlite.org/howtocorrupt.html section 2.2).
         """
-        wal = self.settings.path.with_name(self.settings.path.name + "-wal")
-        logged = wal.exists() and wal.stat().st_size > 0
+        logged = _size(_log_path(self.settings.path)) > 0
         with self._opening():
             self._raw = self.driver.connect(
                 uri(self.settings.path, mode="ro") if logged else uri(self.settings.path, immutable=1)
@@ -261,6 +263,34 @@ class Database:
             with contextlib.suppress(SourceError):  # what was written is confirmed; the next one tries again
                 self.checkpoint(locks)
 
+    def require_room(self, size: int, locks: Locks) -> None:
+        """
+        Refuse to add *size* bytes when consumers could not go on then.
+
+        Taking and settling messages needs space in the log, and a checkpoint needs space for what
+        the log has and the file has not. Publishing into that space would stop them for good.
+
+        Raises:
+            StorageFull: there is less left.
+        """
+        if _free(self.settings.path) > _PLENTY + 2 * size:
+            return
+        if self._leaves_room(size, 0):
+            return
+        with contextlib.suppress(SourceError):
+            self.checkpoint(locks)  # after it the log is written from its start, in the space it has
+        if not self._leaves_room(size, _size(_log_path(self.settings.path))):
+            raise StorageFull(f"no space left for {self.settings.path}: free some, nothing was written")
+
+    def _leaves_room(self, size: int, reusable: int) -> bool:
+        pages, unused, page = self.execute(
+            "SELECT * FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )[0]
+        uncopied = max(0, pages * page - _size(self.settings.path))
+        growth = uncopied + max(0, size - unused * page)
+        left = _free(self.settings.path) - growth
+        return bool(left >= 0 and left + reusable >= size + _RESERVE)
+
     def with_room(self, locks: Locks, work: Callable[[], T]) -> T:
         """Run *work*; when there is no space, once more after a checkpoint, which lets the log start anew."""
         try:
@@ -287,12 +317,21 @@ class Database:
         return True
 
     def _checkpoint(self) -> None:
-        self.execute("UPDATE patron_meta SET value = value + 1 WHERE name = 'checkpoints'")
+        try:
+            self.execute("UPDATE patron_meta SET value = value + 1 WHERE name = 'checkpoints'")
+        except StorageFull:
+            self._restart_log()  # a log that cannot grow is not copied, or it would have started anew
+            return
         _, logged, copied = self.execute("PRAGMA wal_checkpoint(PASSIVE)")[0]
         if copied < logged and logged > 2 * self.settings.checkpoint_pages:
-            # Commits went on meanwhile, so the log can only grow: hold them off for what is left.
-            self.execute("PRAGMA busy_timeout = 100")
+            self._restart_log()  # commits went on meanwhile, so the log can only grow
+
+    def _restart_log(self) -> None:
+        """Checkpoint what is left while commits are held off, so that the next one starts the log anew."""
+        self.execute("PRAGMA busy_timeout = 100")
+        try:
             self.execute("PRAGMA wal_checkpoint(RESTART)")
+        finally:
             self.execute("PRAGMA busy_timeout = 0")
 
     def close(self) -> None:
@@ -318,9 +357,27 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _log_path(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _size(path: Path) -> int:
+    """Bytes of *path*, 0 when it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _free(path: Path) -> int:
+    """Bytes that are free on the disk of *path*."""
+    disk = os.statvfs(path.parent)
+    return disk.f_bavail * disk.f_frsize
+
+
 def _disk_is_full(path: Path) -> bool:
     try:
-        return os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize < 65536
+        return _free(path) < 65536
     except OSError:
         return False
 

@@ -162,6 +162,7 @@ class SqlitePublisher:
         database, locks = self._connected()
         rows = [row for request in group for row in request.rows]
         try:
+            database.require_room(sum(len(row[3]) + 200 for row in rows), locks)
             ids = database.with_room(locks, lambda: _insert_all(database, rows))
         except ConnectionLost:
             self._disconnect()
