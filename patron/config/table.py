@@ -9,8 +9,8 @@ from typing import Any
 from patron.config import explain
 from patron.config.document import join
 from patron.config.environment import variables
-from patron.config.layout import file_shape
-from patron.config.shapes import REQUIRED, Choice, Either, Field, Many, Named, Shape, expected, kind
+from patron.config.layout import RATIOS, file_shape
+from patron.config.shapes import REQUIRED, Choice, Either, Field, Many, Named, Shape, expected, kind, wants
 from patron.errors import PatronError
 
 __all__ = ["Row", "markdown", "rows"]
@@ -38,7 +38,8 @@ def markdown() -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("``", "`")
+    """Docstrings speak of Python's None, the file of null."""
+    return text.replace("|", "\\|").replace("``", "`").replace("None:", "null:")
 
 
 def _code(text: str) -> str:
@@ -56,9 +57,14 @@ def _rows(field: Field, prefix: str, by_path: Mapping[str, str]) -> Iterator[Row
     path = join(prefix, field.name)
     asked = kind(field.type)
     if not isinstance(asked, Shape):
-        yield Row(path, expected(field.type), _default(field), by_path.get(path, ""), field.summary)
+        yield Row(path, _type(field), _default(field), by_path.get(path, ""), field.summary)
     for inner, name in _inside(asked, path, field.default):
         yield from _rows(inner, name, by_path)
+
+
+def _type(field: Field) -> str:
+    durations = wants(field.type, float) and field.name not in RATIOS
+    return "seconds" if durations else expected(field.type)
 
 
 def _inside(asked: Any, path: str, default: Any) -> Iterator[tuple[Field, str]]:

@@ -225,9 +225,9 @@ def test_what_a_source_refuses_is_said_at_its_key(shop):
 
 
 def test_a_memory_source_in_several_workers_is_a_warning(shop):
-    text = "name: a\nworkers: {}\nconsumers: [{{name: c, processor: 'shop:plain', source: {{type: memory, topic: t}}}}]\n"
-    assert "each of the 2 workers has its own memory source" in shop.load(text.format(2)).warnings[0]
-    assert shop.load(text.format(1)).warnings == ()
+    text = "name: a\nconsumers: [{name: c, processor: 'shop:plain', source: {type: memory, topic: t}}]\n"
+    assert "each of the 2 workers has its own memory source" in shop.load(text + "workers: 2\n").warnings[0]
+    assert shop.load(text).warnings == ()
 
 
 # Consumers, components and resources.
