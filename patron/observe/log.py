@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, get_args
 
+from patron import correlation
 from patron.errors import ConfigError, Panic
+from patron.observe import capturing
 
 if TYPE_CHECKING:
     from patron.observe.jsonlog import Lines
@@ -350,6 +352,9 @@ def _emit(level: str, event: str, bound: Mapping[str, Any], fields: Mapping[str,
     if "exc_info" in fields:
         fields = _with_traceback(fields)
     src = f"{frame.f_globals.get('__name__', '?')}:{frame.f_lineno}"
+    if capturing.active is not None:
+        line = {"lvl": level, "src": src, "msg": event, "correlationID": correlation.current(), **fields}
+        capturing.active.lines.append(line)
     (_write or _to_standard_logger)(level, event, src, fields)
 
 

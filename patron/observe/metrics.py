@@ -45,7 +45,7 @@ Across = Literal["livesum", "livemax", "livemin", "liveall", "livemostrecent"]
 # Guards `_families` and `_children`, and the change from one mode to another.
 _lock = threading.Lock()
 _families: dict[str, tuple[Definition, Any]] = {}
-_children: dict[tuple[str, tuple[str, ...]], Any] = {}
+_children: dict[tuple[Definition, tuple[str, ...]], Any] = {}
 _directory: Path | None = None
 _slot: int | None = None
 _value_class_before: Any = None
@@ -70,7 +70,7 @@ class Definition:
 
     def bind_values(self, values: tuple[str, ...]) -> Any:
         """The child for the label *values*, in the order of ``labels``; made once, then remembered."""
-        child = _children.get((self.name, values))
+        child = _children.get((self, values))
         return child if child is not None else _make_child(self, values)
 
     def _bind(self, labels: dict[str, Any]) -> Any:
@@ -250,7 +250,7 @@ def _make_child(definition: Definition, values: tuple[str, ...]) -> Any:
     with _lock:
         family = _family(definition)
         child = family.labels(*values) if definition.labels else family
-        return _children.setdefault((definition.name, values), child)
+        return _children.setdefault((definition, values), child)
 
 
 def _family(definition: Definition) -> Any:

@@ -28,7 +28,7 @@ class _Formatter(BaseJsonFormatter):  # type: ignore[misc]
             fields.pop("message", None)
         except Exception as error:  # noqa: BLE001 - arguments that do not fit the message
             record.message = str(record.msg)
-            fields = {"args": repr(record.args), "formatting": repr(error)}
+            fields = {"args": record.args, "formatting": error}
         src = f"{record.module if record.name == 'root' else record.name}:{record.lineno}"
         nanoseconds = int(record.created * 1_000_000_000)
         return self._lines.render(_level(record.levelno), record.message, src, nanoseconds, fields)

@@ -88,12 +88,16 @@ class SpanSender:
                 self._thread.start()
 
     def _run(self) -> None:
-        """Wait for a span, then for more to come, then send all there are; a burst wakes the thread once."""
+        """Wait for a span, then for more, then send all there are, until None comes; a burst wakes it once."""
         try:
-            while not self._closing.is_set():
+            last = False
+            while not last:
                 first = self._queue.get()
-                self._closing.wait(_interval)
-                self._send(span for span in (first, *self._drain()) if span is not None)
+                if first is not None:
+                    self._closing.wait(_interval)
+                batch = [first, *self._drain()]
+                last = any(span is None for span in batch)
+                self._send(span for span in batch if span is not None)
         finally:
             self._agent.close()
 

@@ -117,6 +117,7 @@ class _Value:
         multiprocess_mode: str,
     ) -> None:
         self.lock = threading.Lock()  # guards the number, here and in the file
+        self.read(0.0, 0.0)
         key = mmap_key(metric_name, name, labelnames, labelvalues, help_text)
         files.place(self, f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ, key)
 

@@ -207,7 +207,9 @@ def use_backend(chosen: Backend | None) -> Backend | None:
 
 
 def stop(timeout: float) -> None:
-    """Send what is queued, and stop sending; at most *timeout* seconds."""
+    """Send what is queued, in at most *timeout* seconds, and go back to how it was before `start`."""
+    global version, _writers, w3c_first
+    version, _writers, w3c_first = "dev", (propagation.inject_jaeger,), False
     closing = use_backend(None)
     if closing is not None:
         closing.close(timeout)

@@ -18,14 +18,32 @@ from patron.errors import ConfigError
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}").fullmatch
 
 
-@pytest.mark.parametrize("given_id", ["a", "7f1c6a52-5d0e-4f0b-9c1e-2a9d0c9b7e11", "R4Kx_9-Zq", "a/b+c=d@e:f~g", "x" * 128])
+@pytest.mark.parametrize(
+    "given_id", ["a", "7f1c6a52-5d0e-4f0b-9c1e-2a9d0c9b7e11", "R4Kx_9-Zq", "a/b+c=d@e:f~g", "x" * 128]
+)
 def test_a_sane_id_is_kept(given_id: str) -> None:
     assert correlation.accept(given_id) == given_id
 
 
 @pytest.mark.parametrize(
     "given_id",
-    ["", " ", "a b", "x" * 129, "x" * 10_000, "a\nb", "a\n", "a\x00", "é", "\ud800", '"', "<script>", None, 7, b"abc"],
+    [
+        "",
+        " ",
+        "a b",
+        "x" * 129,
+        "x" * 10_000,
+        "a\nb",
+        "a\n",
+        "a\x00",
+        "é",
+        "\ud800",
+        '"',
+        "<script>",
+        None,
+        7,
+        b"abc",
+    ],
 )
 def test_anything_else_is_replaced_by_a_new_id(given_id: object) -> None:
     assert UUID4(correlation.accept(given_id))
@@ -83,7 +101,9 @@ def test_the_extraction_can_be_replaced_and_its_result_is_checked_too() -> None:
     correlation.configure(CorrelationSettings(extract=lambda headers: headers["Cookie"].removeprefix("id=")))
     assert correlation.extract({"Cookie": "id=abc"}) == "abc"
     assert UUID4(correlation.extract({"Cookie": "id=\n"}))
-    assert UUID4(correlation.extract({"no": "cookie"})), "an extraction that raises costs the id, not the request"
+    assert UUID4(correlation.extract({"no": "cookie"})), (
+        "an extraction that raises costs the id, not the request"
+    )
 
 
 def test_outside_of_everything_there_is_no_id_but_what_goes_out_has_one() -> None:

@@ -27,7 +27,9 @@ SECONDS = metrics.Histogram("test_handled_seconds", "Took.", ("method", "status"
 
 
 def instrument(kind: str = "server") -> Instrument:
-    return Instrument(kind, "http", "/orders", metrics=MetricSet(HANDLED, SECONDS, "status"), labels={"method": "GET"})
+    return Instrument(
+        kind, "http", "/orders", metrics=MetricSet(HANDLED, SECONDS, "status"), labels={"method": "GET"}
+    )
 
 
 def samples() -> list[str]:
@@ -53,7 +55,10 @@ def test_what_comes_in_without_an_id_gets_its_own_even_inside_of_something_else(
 
 @pytest.mark.parametrize("kind", ["client", "producer", "internal"])
 def test_what_goes_out_keeps_the_id_and_is_a_child_of_what_is_being_done(kind: str) -> None:
-    with operation("server", "http", "/", {"X-Correlation-Id": "abc"}) as outer, operation(kind, "sql", "db") as inner:
+    with (
+        operation("server", "http", "/", {"X-Correlation-Id": "abc"}) as outer,
+        operation(kind, "sql", "db") as inner,
+    ):
         assert inner.correlation_id == "abc"
         assert inner.context.trace_id == outer.context.trace_id
         assert inner.context.parent_id == outer.context.span_id
@@ -154,7 +159,10 @@ def test_submitted_work_carries_the_id_and_is_a_child_of_the_span() -> None:
         with span("inside") as inner:
             return factor * by, correlation.current(), inner.context.parent_id
 
-    with ThreadPoolExecutor(1) as pool, operation("server", "http", "/", {"X-Correlation-Id": "abc"}) as outer:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        operation("server", "http", "/", {"X-Correlation-Id": "abc"}) as outer,
+    ):
         assert submit_with_span(pool, work, 6, by=7).result() == (42, "abc", outer.context.span_id)
         assert pool.submit(correlation.current).result() is None
 
