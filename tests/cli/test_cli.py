@@ -1,0 +1,287 @@
+"""The command line as a shell sees it: what it writes where, and its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+COMMANDS = ("check", "completion", "components", "routes", "run", "schema", "version")
+
+
+class Shell:
+    """A folder with a service in it, and the command beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "wares.py").write_text("def show(request): ...\ndef process(message): ...\n")
+        self.write(
+            """
+            name: shop
+            http: {port: 8080, routes: [{method: GET, path: /, processor: "wares:show"}]}
+            consumers: [{name: orders, source: {type: sqlite, path: q.db, topic: t}, processor: "wares:process"}]
+            """
+        )
+
+    def write(self, text: str) -> None:
+        (self.directory / "config.yaml").write_text(textwrap.dedent(text))
+
+    def environ(self, **more: str) -> dict[str, str]:
+        own = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PATRON_", "NO_COLOR"))
+        }
+        return {**own, "PYTHONPATH": str(ROOT), **more}
+
+    def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "error::DeprecationWarning:patron", "-m", "patron", *arguments]
+        return subprocess.run(
+            command,
+            cwd=self.directory,
+            env=self.environ(**environ),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def patron(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_without_arguments_it_explains_itself(patron):
+    done = patron()
+    assert done.returncode == 2
+    assert "Commands:" in done.stdout + done.stderr
+
+
+def test_help_lists_the_commands_and_shows_examples(patron):
+    done = patron("--help")
+    assert done.returncode == 0
+    assert all(f"  {command}" in done.stdout for command in COMMANDS)
+    assert "Examples:\n" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_has_an_example(patron, command):
+    done = patron(command, "-h")
+    assert done.returncode == 0
+    assert f"patron {command}" in done.stdout.partition("Example")[2]
+
+
+def test_help_needs_nothing_heavy(patron):
+    code = "import sys, patron.cli.program as p; p.run(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=patron.directory,
+        env=patron.environ(),
+        capture_output=True,
+        text=True,
+    )
+    assert not {"pydantic", "flask", "gunicorn", "yaml", "prometheus_client"} & set(done.stderr.split())
+
+
+def test_an_unknown_command_is_refused_with_the_nearest(patron):
+    done = patron("chekc", "config.yaml")
+    assert done.returncode == 2
+    assert "there is no command 'chekc': did you mean 'check'?" in done.stderr
+
+
+def test_an_unknown_option_is_refused(patron):
+    done = patron("check", "--jsn", "config.yaml")
+    assert (done.returncode, "--jsn" in done.stderr) == (2, True)
+
+
+def test_a_missing_argument_is_refused(patron):
+    done = patron("check")
+    assert done.returncode == 2
+    assert "CONFIG" in done.stderr
+
+
+def test_the_file_may_come_from_the_environment(patron):
+    assert patron("check", PATRON_CONFIG="config.yaml").returncode == 0
+
+
+# check
+
+
+def test_a_right_configuration_is_ok_and_summed_up(patron):
+    done = patron("check", "config.yaml")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "config.yaml: ok"
+    assert "component   orders (Consumer, reads sqlite:t)" in lines
+    assert any(line.startswith("sqlite      3.") and "(sqlite3)" in line for line in lines)
+    assert not (patron.directory / "q.db").exists(), "checking starts nothing"
+
+
+def test_five_mistakes_are_five_lines_and_status_2(patron):
+    patron.write(
+        """
+        name: shop
+        workers: many
+        wrokers: 1
+        http: {port: 99999, routes: [{method: GET, path: /, processor: "wares:shwo"}]}
+        log: {level: loud}
+        """
+    )
+    done = patron("check", "config.yaml")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("patron: config.yaml:") for line in lines)
+
+
+def test_run_refuses_the_same_mistakes_in_the_same_words(patron):
+    patron.write("name: shop\nworkers: many\nhttp: {prot: 1}\n")
+    checked, run = patron("check", "config.yaml"), patron("run", "config.yaml")
+    assert (checked.returncode, run.returncode) == (2, 2)
+    assert checked.stderr == run.stderr
+
+
+def test_a_file_that_is_not_there_is_one_line(patron):
+    done = patron("check", "nowhere.yaml")
+    assert done.returncode == 2
+    assert (
+        done.stderr == "patron: nowhere.yaml: the configuration cannot be read: No such file or directory\n"
+    )
+
+
+def test_a_warning_is_shown_and_is_no_failure(patron):
+    done = patron("check", "config.yaml", PATRON_WORKRES="2")
+    assert done.returncode == 0
+    assert done.stderr.startswith("patron: warning: PATRON_WORKRES: ")
+
+
+def test_a_bad_variable_is_status_2(patron):
+    done = patron("check", "config.yaml", PATRON_WORKERS="two")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "patron: PATRON_WORKERS: workers: expected a whole number, got the text 'two'\n",
+    )
+
+
+# The others.
+
+
+def test_print_config_shows_values_with_their_sources_and_runs_nothing(patron):
+    done = patron("run", "config.yaml", "--print-config", PATRON_GRACE="9")
+    assert done.returncode == 0
+    shown = [line.split() for line in done.stdout.splitlines()]
+    assert ["http.port", "8080", "config.yaml:3"] in shown
+    assert ["grace", "9.0", "PATRON_GRACE"] in shown
+    assert ["drain", "0.0", "default"] in shown
+
+
+def test_schema_is_json_and_its_table_is_markdown(patron):
+    assert json.loads(patron("schema").stdout)["properties"]["name"]["type"] == "string"
+    assert patron("schema", "--table").stdout.startswith("| key | type | default |")
+
+
+def test_routes_are_a_table_or_json(patron):
+    rows = json.loads(patron("routes", "config.yaml", "--json").stdout)
+    assert {"GET /", "GET /alive"} <= {f"{row['method']} {row['path']}" for row in rows}
+    table = patron("routes", "config.yaml").stdout.splitlines()
+    assert table[0].split() == ["METHOD", "PATH", "KIND", "HANDLER", "AUTHENTICATOR"]
+    assert len(table) == len(rows) + 1
+
+
+def test_components_are_a_table_or_json(patron):
+    rows = json.loads(patron("components", "config.yaml", "--json").stdout)
+    assert rows[1] == {"name": "orders", "type": "Consumer", "reads": "sqlite:t", "restart": "never"}
+    assert patron("components", "config.yaml").stdout.splitlines()[2].split()[:2] == ["orders", "Consumer"]
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("--version",)])
+def test_the_version_is_told(patron, arguments):
+    from patron._version import VERSION
+
+    done = patron(*arguments)
+    assert done.returncode == 0
+    assert VERSION in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_written(patron, shell):
+    done = patron("completion", shell)
+    assert done.returncode == 0
+    assert f"_PATRON_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_commands_are_completed(patron):
+    done = patron(_PATRON_COMPLETE="bash_complete", COMP_WORDS="patron ch", COMP_CWORD="1")
+    assert done.stdout.split() == ["plain,check"]
+
+
+# Failures of our own.
+
+
+def test_a_bug_is_a_short_message_and_its_traceback_is_for_who_asks(patron):
+    code = (
+        "import patron.config as c\n"
+        "def broken(*a): raise ZeroDivisionError('of ours')\n"
+        "c.load = broken\n"
+        "from patron.cli import main; main(['check', 'config.yaml'])\n"
+    )
+
+    def run(**environ: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(
+            command, cwd=patron.directory, env=patron.environ(**environ), capture_output=True, text=True
+        )
+
+    done = run()
+    assert done.returncode == 1
+    assert "ZeroDivisionError: of ours" in done.stderr
+    assert "PATRON_DEBUG=1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in run(PATRON_DEBUG="1").stderr
+
+
+def test_a_reader_that_has_gone_is_no_traceback(patron):
+    command = f"{sys.executable} -m patron schema | head -c 10"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=patron.directory, env=patron.environ(), capture_output=True, text=True
+    )
+    assert done.stderr == ""
+
+
+# Colours.
+
+
+def on_a_terminal(patron: Shell, *arguments: str, **environ: str) -> str:
+    """What the command writes when its output is a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "patron", *arguments],
+        cwd=patron.directory,
+        env=patron.environ(**environ),
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    seen = b""
+    try:
+        while data := os.read(master, 4096):
+            seen += data
+    except OSError:  # the other end was closed: that is how a terminal ends on Linux
+        pass
+    os.close(master)
+    process.wait()
+    return seen.decode()
+
+
+def test_colours_are_for_terminals_and_never_with_no_color(patron):
+    assert "\x1b[" in on_a_terminal(patron, "check", "config.yaml")
+    assert "\x1b[" not in on_a_terminal(patron, "check", "config.yaml", NO_COLOR="1")
+    assert "\x1b[" not in patron("check", "config.yaml").stdout
