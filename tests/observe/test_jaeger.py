@@ -231,6 +231,11 @@ def test_a_probabilistic_sampler_samples_its_share_and_says_so(agent: FakeAgent)
 
 def test_a_rate_limiting_sampler_lets_a_few_through(agent: FakeAgent) -> None:
     start(agent, "ratelimiting", 2)
+    until = time.monotonic() + 30
+    sampled = False
+    while not sampled and time.monotonic() < until:
+        with span("first") as first:
+            sampled = first.sampled
     for _ in range(500):
         with span("burst"):
             pass

@@ -139,10 +139,11 @@ def test_the_level_can_be_changed_at_run_time(capfd: Capture) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        b"\xff\x00", float("nan"), float("inf"), -float("inf"), 10**5000, 1 << 70, "\ud800", "a\udfffb", {"\ud800": 1},
-        {(1, 2): 3}, {Raises(): 1}, Raises(), [Raises()], {1, 2}, object(), datetime.now(UTC), Path("/x"), OSError("no"),
-        {"deep": {"er": {"and": {"deeper": [[[[[[[1]]]]]]]}}}}, "line\nfeed", "\x00\x1b[31m", None, True, range(3), 1e300,
-        memoryview(b"abc"), ValueError(Raises()),
+        b"\xff\x00", float("nan"), float("inf"), -float("inf"), 10**5000, 1 << 70, "\ud800", "a\udfffb",
+        {"\ud800": 1}, {(1, 2): 3}, {Raises(): 1}, Raises(), [Raises()], {1, 2}, object(), datetime.now(UTC),
+        Path("/x"), OSError("no"),
+        {"deep": {"er": {"and": {"deeper": [[[[[[[1]]]]]]]}}}}, "line\nfeed", "\x00\x1b[31m", None, True,
+        range(3), 1e300, memoryview(b"abc"), ValueError(Raises()),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -383,7 +384,8 @@ def test_the_console_format_is_for_eyes_and_cannot_steer_the_terminal(capfd: Cap
 
 def test_the_console_has_colours_only_on_a_terminal() -> None:
     assert b"\x1b[" in ConsoleLines(colours=True).render("warn", "x", "here:1", 0, {})
-    script = "from patron.observe import log, LogSettings; log.start('a', '1', LogSettings(format='console')); log.warn('x')"
+    settings = "LogSettings(format='console')"
+    script = f"from patron.observe import log, LogSettings; log.start('a', '1', {settings}); log.warn('x')"
     root = Path(__file__).parents[2]
     leader, follower = os.openpty()
     with os.fdopen(leader, "rb", 0) as terminal:
