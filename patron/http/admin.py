@@ -62,7 +62,7 @@ def endpoints(
     if settings.admin == "open":
         pages["/metrics"] = (_metrics, _everybody)
         guard = _debug_guard(settings.debug, debug_authenticator)
-        for path, handler in _debug_pages(admin, name, version).items():
+        for path, handler in _debug_pages(settings.admin_prefix, admin, name, version).items():
             pages[path] = (handler, guard)
     return {
         settings.admin_prefix + path: Endpoint(settings.admin_prefix + path, _application(*page), admin=True)
@@ -70,14 +70,17 @@ def endpoints(
     }
 
 
-def _debug_pages(admin: Admin, name: str, version: str) -> dict[str, Handler]:
+def _debug_pages(prefix: str, admin: Admin, name: str, version: str) -> dict[str, Handler]:
     def components() -> Page:
         return _json({"name": name, "version": version, "components": list(admin.components())})
 
+    def index() -> Page:
+        return _index(f"{prefix}/debug/pprof/")
+
     return {
         "/debug/components": components,
-        "/debug/pprof": _index,
-        "/debug/pprof/": _index,
+        "/debug/pprof": index,
+        "/debug/pprof/": index,
         "/debug/pprof/threads": _threads,
     }
 
@@ -124,10 +127,9 @@ def _metrics() -> Page:
 _PAGES = {"threads": "what every thread does now, as text"}
 
 
-def _index() -> Page:
+def _index(root: str) -> Page:
     rows = "".join(
-        f'<li><a href="/debug/pprof/{path}">{path}</a>: {html.escape(text)}</li>'
-        for path, text in _PAGES.items()
+        f'<li><a href="{root}{path}">{path}</a>: {html.escape(text)}</li>' for path, text in _PAGES.items()
     )
     return Page(
         "200 OK", _HTML, f"<!doctype html><title>pprof</title><h1>pprof</h1><ul>{rows}</ul>\n".encode()

@@ -229,10 +229,7 @@ def build(
         settings, admin or _NoAdmin(), name=name, version=version, debug_authenticator=debug_authenticator
     )
     infos = [*_flask_infos(application), *_mount_infos(mounts), *_admin_infos(admin_endpoints)]
-    problems += [
-        *clashes([(i.method, i.path, i.handler) for i in infos]),
-        *_mount_problems(mounts, infos),
-    ]
+    problems += [*_clashes(infos), *_mount_problems(mounts, infos)]
     if problems:
         raise ConfigError(*problems)
     router = Router(
@@ -268,6 +265,15 @@ def _blueprint_problems(application: _Flask, blueprints: Iterable[flask.Blueprin
             application.register_blueprint(blueprint)
         except (ValueError, LookupError, AssertionError, TypeError, AttributeError) as error:
             yield f"blueprint {getattr(blueprint, 'name', blueprint)!r}: {error}"
+
+
+def _clashes(infos: Sequence[RouteInfo]) -> Iterator[str]:
+    admin = {info.path for info in infos if info.kind == "admin"}
+    own = [info for info in infos if info.kind != "admin"]
+    yield from clashes([(info.method, info.path, info.handler) for info in own])
+    for info in own:
+        if info.path in admin:
+            yield f"{info.handler}: {info.path} is an admin route: give it another path, or set admin_prefix"
 
 
 def _mounted(prefix: str, application: Application) -> Application:

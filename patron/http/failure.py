@@ -22,7 +22,7 @@ from patron.errors import (
     http_error,
 )
 from patron.http.negotiate import choose
-from patron.observe import log
+from patron.observe import log, report_error
 
 if TYPE_CHECKING:
     from patron.http.instrument import Exchange
@@ -52,6 +52,7 @@ def meaning(error: BaseException, exchange: Exchange) -> HTTPError | None:
     meant = http_error(error) or _translated(error)
     if meant is None:
         log.error("request failed", **exchange.names(), exc_info=error)
+        report_error(error, **exchange.names())
     elif not isinstance(error, HTTPError) and meant.status >= 500:
         log.warn(
             "request failed",

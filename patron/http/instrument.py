@@ -14,7 +14,7 @@ from patron.http import failure
 from patron.http.body import guard
 from patron.http.message import Headers
 from patron.http.settings import HttpSettings
-from patron.observe import Operation, log
+from patron.observe import Operation, log, report_error
 
 if TYPE_CHECKING:
     from patron.http.router import Match, Router
@@ -125,6 +125,7 @@ class Exchange:
             if isinstance(error, GeneratorExit):
                 raise
             log.error("response broke off", **self.names(), exc_info=error)
+            report_error(error, **self.names())
             self.operation.fail(error)
             # The status is sent: all that is left is to cut the connection, so that the client notices.
             # Servers take this error for a lost one, and do not log it again.

@@ -20,6 +20,7 @@ from patron.resources import bind
 
 __all__ = ["Reply", "View"]
 
+_BODILESS = frozenset((*range(100, 200), 204, 304))
 _LINKS = frozenset(("location", "content-location"))
 
 
@@ -35,12 +36,16 @@ class Reply(flask.Response):
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         body = self.response
-        if self._on_close or type(body) is not list or environ["REQUEST_METHOD"] == "HEAD":
+        if self._on_close or type(body) is not list:
             return super().__call__(environ, start_response)
         headers = self.headers.to_wsgi_list()
         names = {name.lower() for name, _ in headers}
-        if self.status_code in (204, 304) or self.status_code < 200 or not names.isdisjoint(_LINKS):
-            return super().__call__(environ, start_response)
+        if (
+            environ["REQUEST_METHOD"] == "HEAD"
+            or self.status_code in _BODILESS
+            or not names.isdisjoint(_LINKS)
+        ):
+            return list(super().__call__(environ, start_response))
         chunks = [chunk if type(chunk) is bytes else chunk.encode() for chunk in body]
         if "content-length" not in names:
             headers.append(("Content-Length", str(sum(map(len, chunks)))))

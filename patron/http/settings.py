@@ -171,7 +171,7 @@ def _word_problems(settings: Any) -> list[str]:
     ]
     if not isinstance(settings.host, str) or not settings.host.strip():
         problems.append(f"http: host is {settings.host!r}: use an address such as 0.0.0.0")
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", settings.admin_prefix):
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", str(settings.admin_prefix)):
         problems.append(
             f"http: admin_prefix is {settings.admin_prefix!r}: use a path such as /-, without a / at its end"
         )

@@ -1,0 +1,25 @@
+"""What the tests of the HTTP component share: a client on the real WSGI callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.test import Client
+
+from patron.http import HttpSettings, Route, build
+
+
+@pytest.fixture
+def serve() -> Callable[..., Client]:
+    """A client of an application made of these routes, which has started."""
+
+    def serve(
+        *routes: Route, resources: Any = None, settings: HttpSettings | None = None, **options: Any
+    ) -> Client:
+        app = build(settings, routes=routes, **options)
+        app.start(resources or {})
+        return Client(app)
+
+    return serve
