@@ -39,11 +39,9 @@ def test_publish_in_is_there_when_the_user_commits_and_wakes_the_consumer(source
     connection.execute("INSERT INTO paid VALUES ('o1')")
     id_ = publisher.publish_in(connection, "orders", b"o1", key="k", headers={"a": "b"})
     assert subscription.poll(1, 0.05) == ()
-    committer = threading.Timer(0.1, lambda: subscription.wake() if False else None)
     connection.execute("COMMIT")
     (message,) = subscription.poll(1, 10)
     assert (message.id, message.body, message.key, message.headers) == (id_, b"o1", "k", {"a": "b"})
-    committer.cancel()
     subscription.close()
     connection.close()
 
@@ -92,7 +90,7 @@ def test_publish_in_refuses_another_file_and_another_library(source, publisher, 
         same, other = sqlite3.connect(tmp_path / "other.db"), apsw.Connection(str(tmp_path / "other.db"))
     else:
         same, other = apsw.Connection(str(tmp_path / "other.db")), sqlite3.connect(tmp_path / "other.db")
-    with pytest.raises(ConfigError, match="needs a connection to .*queue.db"):
+    with pytest.raises(ConfigError, match="needs a connection to"):
         publisher.publish_in(same, "orders", b"2")
     with pytest.raises(ConfigError, match="two SQLite libraries on one file"):
         publisher.publish_in(other, "orders", b"2")
@@ -168,7 +166,7 @@ def test_a_lock_that_is_held_too_long_fails_the_publish_and_not_the_next(tmp_pat
     source = SqliteSource(tmp_path / "queue.db", "orders", busy_timeout=0.1)
     publisher, blocker = source.publisher(), source.connect()
     blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(PublishFailed, match="locked for 0.1 s"):
+    with pytest.raises(PublishFailed, match=r"locked for 0\.1 s"):
         publisher.publish("orders", b"1")
     blocker.execute("ROLLBACK")
     publisher.publish("orders", b"2")
