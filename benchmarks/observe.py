@@ -1,4 +1,9 @@
-"""What one observed operation costs, beside the bare Prometheus calls in it: ``python benchmarks/observe.py``."""
+"""
+What one observed operation costs, beside the bare Prometheus calls in it.
+
+Run it as ``python -P benchmarks/observe.py`` (-P, since a neighbour is called http.py). The second table of the multi-process part puts our value
+class beside prometheus-client's own, one thread and eight, as its one lock is what they wait for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import argparse
 import platform
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -43,6 +49,7 @@ def main() -> None:
         for mode, where in (("single", None), ("multi", Path(directory))):
             metrics.start(1, where)
             _print(mode, _measure(_variants(Path(directory)), arguments.calls, arguments.rounds))
+        _contended(arguments.calls, arguments.rounds)
 
 
 def _variants(directory: Path) -> dict[str, Callable[[], object]]:
@@ -82,6 +89,37 @@ def _variants(directory: Path) -> dict[str, Callable[[], object]]:
         "log line to a file": line,
         "log line suppressed": lambda: log.debug("nothing", a=1),
     }
+
+
+def _contended(calls: int, rounds: int) -> None:
+    """Microseconds for each observed value: ours and prometheus-client's, alone and with eight threads."""
+    from prometheus_client import Histogram, values
+
+    ours = SECONDS.bind(**LABELS, status_code="200").observe
+    kept = values.ValueClass
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: 2)
+    stock = Histogram("bench_stock_seconds", "Timed by prometheus-client alone.", registry=None).observe
+    values.ValueClass = kept
+    print(f"\n{'observe, multi-process':<34} {'us/call':>8} {'min':>7} {'max':>7}")
+    for threads in (1, 8):
+        for name, observe in (("prometheus-client", stock), ("patron", ours)):
+            found = [_threaded(observe, threads, calls // threads) / calls * 1e6 for _ in range(rounds)]
+            label = f"{name}, {threads} thread(s)"
+            print(f"{label:<34} {statistics.median(found):8.2f} {min(found):7.2f} {max(found):7.2f}")
+
+
+def _threaded(observe: Callable[[float], object], threads: int, calls: int) -> float:
+    def work() -> None:
+        for _ in range(calls):
+            observe(0.003)
+
+    running = [threading.Thread(target=work) for _ in range(threads)]
+    started = time.perf_counter()
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return time.perf_counter() - started
 
 
 def _measure(variants: dict[str, Callable[[], object]], calls: int, rounds: int) -> dict[str, list[float]]:

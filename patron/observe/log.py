@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-import socket
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -213,7 +213,7 @@ def start(name: str, version: str, settings: LogSettings) -> None:
     from patron.observe.sink import FileSink
 
     sink = FileSink()
-    fields = {"srv": name, "ver": version, "host": socket.gethostname(), **settings.fields}
+    fields = {"srv": name, "ver": version, "host": os.uname().nodename, **settings.fields}
     lines = _lines(settings, fields, sink.limit)
     setup(lambda _: LineWriter(lines, sink), level=settings.level)
     rootlog.install(lines, sink, LEVELS[settings.level])

@@ -7,12 +7,10 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from urllib.parse import unquote
 
 from patron.correlation import lookup
 
 __all__ = [
-    "DEBUG",
     "SAMPLED",
     "Carried",
     "TraceContext",
@@ -24,7 +22,6 @@ __all__ = [
 ]
 
 SAMPLED = 0x01
-DEBUG = 0x02
 
 _jaeger = re.compile(
     r"([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):([0-9a-fA-F]{1,16}):([0-9a-fA-F]{1,2})"
@@ -127,7 +124,7 @@ def _from_jaeger(headers: Mapping[str, str]) -> TraceContext | None:
     if not value:
         return None
     # Some clients escape the colons (https://www.jaegertracing.io/sdk-migration/#propagation-format).
-    match = _jaeger(value) or _jaeger(unquote(value))
+    match = _jaeger(value) or _jaeger(value.replace("%3A", ":").replace("%3a", ":"))
     if match is None:
         return None
     trace, span, parent, flags = match.groups()

@@ -7,7 +7,6 @@ when a backend is there to send it to.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -188,10 +187,12 @@ def start(name: str, service_version: str, settings: TraceSettings) -> None:
     Call it after the fork.
     """
     global version, _writers, w3c_first
+    from importlib.util import find_spec
+
     version = service_version
     _writers = tuple(_formats[name] for name in settings.propagation)
     w3c_first = settings.propagation[:1] == ("w3c",)
-    if importlib.util.find_spec("jaeger_client") is None:
+    if find_spec("jaeger_client") is None:
         use_backend(None)
     else:
         from patron.observe.jaeger import JaegerBackend
