@@ -11,6 +11,13 @@ from werkzeug.test import Client
 from patron.http import HttpSettings, Route, build
 
 
+class Reading(Client):
+    """A client that reads answers to their end and closes them, as a server does."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> Any:
+        return super().open(*args, buffered=buffered, **kwargs)
+
+
 @pytest.fixture
 def serve() -> Callable[..., Client]:
     """A client of an application made of these routes, which has started."""
@@ -20,6 +27,6 @@ def serve() -> Callable[..., Client]:
     ) -> Client:
         app = build(settings, routes=routes, **options)
         app.start(resources or {})
-        return Client(app)
+        return Reading(app)
 
     return serve
