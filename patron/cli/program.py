@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import click
 
+from patron._version import VERSION
 from patron.cli import commands
 from patron.cli.output import problem
 from patron.errors import ConfigError, MissingExtra, PatronError
@@ -61,7 +62,7 @@ Examples:
   PATRON_WORKERS=4 patron run config.yaml --print-config
 """,
 )
-@click.version_option(None, "--version", package_name="patron", message="%(prog)s %(version)s")
+@click.version_option(VERSION, "--version", message="%(prog)s %(version)s")
 def program() -> None:
     """Microservices in plain, blocking Python."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import pkgutil
 import re
 import sys
@@ -103,7 +104,6 @@ def _modules_beside(name: str) -> Iterator[str]:
 
 
 def importable_from(directory: Path) -> None:
-    """Let the modules beside the configuration file be imported first."""
-    place = str(directory.resolve())
-    if place not in sys.path[:1]:
-        sys.path.insert(0, place)
+    """Let the modules beside the configuration file be imported first, then those of the working directory."""
+    first = [str(directory.resolve()), os.getcwd()]
+    sys.path[:] = [*dict.fromkeys(first), *(place for place in sys.path if place not in first)]
