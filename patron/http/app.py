@@ -82,8 +82,10 @@ class _Flask(flask.Flask):
     def make_response(self, rv: Any) -> flask.Response:
         if type(rv) is Reply:
             return rv
-        if isinstance(rv, HTTPException) and rv.response is None and (rv.code or 500) >= 400:
-            return _reply(failure.from_flask(rv, flask.request.environ))
+        if isinstance(rv, HTTPException):
+            if rv.response is None and (rv.code or 500) >= 400:
+                return _reply(failure.from_flask(rv, flask.request.environ))
+            rv = rv.get_response(flask.request.environ)  # a redirect, or what abort() was given
         return super().make_response(rv)
 
     def handle_exception(self, e: Exception) -> flask.Response:

@@ -74,7 +74,11 @@ class Exchange:
         failed = failure.answer(error, self)
         # Only an answer that was begun already has to be replaced (PEP 3333).
         exc_info = (type(error), error, error.__traceback__) if self.status else None
-        self.start_response(failure.STATUS_LINES[failed.status], failed.headers, exc_info)
+        try:
+            self.start_response(failure.STATUS_LINES[failed.status], failed.headers, exc_info)
+        except BaseException as sent:  # the server may refuse to replace an answer that is on its way
+            self.finish(0)
+            raise _cut() from sent
         return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [failed.body]
 
     def finish(self, size: int) -> None:
@@ -127,9 +131,7 @@ class Exchange:
             log.error("response broke off", **self.names(), exc_info=error)
             report_error(error, **self.names())
             self.operation.fail(error)
-            # The status is sent: all that is left is to cut the connection, so that the client notices.
-            # Servers take this error for a lost one, and do not log it again.
-            raise ConnectionResetError(errno.ECONNRESET, "the response broke off") from error
+            raise _cut() from error
 
     def close(self) -> None:
         """End the answer; the server calls it, also when the client went away."""
@@ -141,6 +143,15 @@ class Exchange:
             log.error("response could not be closed", **self.names(), exc_info=error)
         finally:
             self.finish(self.bytes)
+
+
+def _cut() -> ConnectionResetError:
+    """
+    What ends an answer whose status is sent: all that is left is to cut the connection, so that the client notices.
+
+    Servers take it for a lost connection and do not log it a second time.
+    """
+    return ConnectionResetError(errno.ECONNRESET, "the response broke off")
 
 
 _TEXTS = {status: str(status) for status in range(1000)}
