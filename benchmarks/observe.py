@@ -1,8 +1,8 @@
 """
 What one observed operation costs, beside the bare Prometheus calls in it.
 
-Run it as ``python -P benchmarks/observe.py`` (-P, since a neighbour is called http.py). The second table of the multi-process part puts our value
-class beside prometheus-client's own, one thread and eight, as its one lock is what they wait for.
+Run it as ``python -P benchmarks/observe.py`` (-P, since a neighbour is called http.py). The last
+table puts our value class beside prometheus-client's own, with one thread and with eight.
 """
 
 from __future__ import annotations

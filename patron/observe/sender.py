@@ -19,13 +19,14 @@ from typing import Any
 
 from patron.observe import metrics, thrift
 
-__all__ = ["DROPPED", "SENT", "SpanSender"]
+__all__ = ["METRICS", "SpanSender"]
 
 SENT = metrics.Counter("observability_spans_sent_total", "Spans handed to the network.")
 # The reasons: queue_full, too_large (for one datagram), unencodable, unreachable, abandoned (at stop).
 DROPPED = metrics.Counter(
     "observability_spans_dropped_total", "Spans that were lost, by reason.", ("reason",)
 )
+METRICS = (SENT, DROPPED)
 
 _interval = 0.5
 _resolve_again = 60.0

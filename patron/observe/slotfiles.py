@@ -2,8 +2,7 @@
 The files of the slots: each process writes its own, and whoever is asked reads all of them.
 
 The files are those of `prometheus_client.multiprocess`, which also reads and merges them. Its own
-value class is not used: it asks for the process on every call, and takes one lock for all values,
-on which eight threads wait for each other six times longer than they count.
+value class is not used: it asks for the process on every call, and takes one lock for all values.
 """
 
 from __future__ import annotations
