@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -26,3 +28,20 @@ def _no_thread_survives() -> Iterator[None]:
 
 def _leaked(before: set[threading.Thread]) -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t not in before and not t.name.startswith(_ALLOWED)]
+
+
+def _required(tool: str) -> str:
+    """The path of *tool*; without it the test is skipped, or fails when ``PATRON_TEST_REQUIRE`` lists it."""
+    path = shutil.which(tool)
+    if path is not None:
+        return path
+    reason = f"{tool} is not installed"
+    if tool in os.environ.get("PATRON_TEST_REQUIRE", "").split(","):
+        pytest.fail(f"{reason}, and PATRON_TEST_REQUIRE lists it")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def promtool() -> str:
+    """Prometheus' own checker of metrics (Debian: package prometheus)."""
+    return _required("promtool")
