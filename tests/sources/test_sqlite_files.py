@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -141,8 +142,7 @@ def test_a_file_that_was_replaced_while_open_is_noticed(tmp_path, driver):
     with pytest.raises(PublishFailed, match="moved, deleted or replaced"):
         publisher.publish("orders", b"2")
     with pytest.raises(ConnectionLost, match="moved, deleted or replaced"):
-        subscription.poll(1, 1)
-        subscription.poll(1, 1)
+        poll_for_ever(subscription)
     subscription.close()
     publisher.close()
 
@@ -153,6 +153,11 @@ def public_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+def poll_for_ever(subscription: SqliteSubscription) -> None:
+    while True:
+        subscription.poll(1, 0.01)
 
 
 def test_what_cannot_be_written_is_a_mistake_in_the_settings(public_folder):
@@ -212,12 +217,12 @@ def fills_and_empties(source: SqliteSource) -> None:
 
 def refuses_and_takes_again(publisher: SqlitePublisher, subscription: SqliteSubscription) -> None:
     kept = 0
-    with pytest.raises(StorageFull, match="no space left"):
+    with contextlib.suppress(StorageFull):
         while True:
             publisher.publish("orders", b"%6d" % kept + b"x" * 5000, key=f"k{kept % 3}")
             kept += 1
     assert kept > 20
-    with pytest.raises(StorageFull):
+    with pytest.raises(StorageFull, match="no space left"):
         publisher.publish("orders", b"\xff" * 60_000)
     found = drained(subscription)
     assert sorted(int(body[:6]) for body in found) == list(range(kept))
@@ -248,8 +253,10 @@ def test_the_version_says_whether_sqlite_has_the_fix_of_the_wal_reset_bug():
 
 @pytest.mark.parametrize(
     ("version", "fixed"),
-    [("3.51.3", True), ("3.51.2", False), ("3.50.7", True), ("3.50.6", False), ("3.44.6", True)]
-    + [("3.45.0", False), ("3.40.1", False), ("3.54.1.0", True)],
+    [
+        *[("3.44.6", True), ("3.50.7", True), ("3.51.3", True), ("3.54.1.0", True)],
+        *[("3.40.1", False), ("3.45.0", False), ("3.50.6", False), ("3.51.2", False)],
+    ],
 )
 def test_which_versions_have_the_fix(monkeypatch, version, fixed):
     monkeypatch.setattr(sqlite3, "sqlite_version", version)

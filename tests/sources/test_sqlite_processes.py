@@ -130,7 +130,8 @@ def test_leases_of_a_killed_process_are_taken_back_at_once(processes):
         processes.kill(holder)
         back = []
         while len(back) + len(taken) < len(ids):
-            assert (more := subscription.poll(100, 10))
+            more = subscription.poll(100, 10)
+            assert more
             back += more
         assert {message.deliveries for message in back} == {2}
     finally:
