@@ -7,6 +7,7 @@ from typing import Any
 
 from patron import http, resources
 from patron.config.document import Node
+from patron.config.layout import file_shape
 from patron.config.making import Http, Part
 from patron.config.names import did_you_mean
 from patron.config.reading import Built, Reader
@@ -29,6 +30,7 @@ def run(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
     # What clashes here would only be found once more by the application.
     if _unique(reader, routes, _requests, lambda route: f"the route '{route.method} {route.path}'"):
         _served(root, values, reader)
+    _ports(parts, values, reader)
     _injections(root, reader)
     _memory_per_worker(values, reader)
 
@@ -62,6 +64,19 @@ def _served(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
 def _node(root: Node, name: str) -> Node:
     inner = root.value.get(name) if isinstance(root.value, dict) else None
     return inner or root
+
+
+def _ports(parts: Iterable[Built], values: Mapping[str, Any], reader: Reader) -> None:
+    """Components that listen where HTTP, or a component before them, does; port 0 is a free one."""
+    served = values.get("http", file_shape().field("http").default)
+    taken = {served.settings.port: "http"} if isinstance(served, Http) else {}
+    for part in parts:
+        for _, port in getattr(part.value.component, "ports", ()):
+            if port and port in taken:
+                reader.problems.add(
+                    part.node.place, part.path, f"port {port} is taken by {taken[port]}: choose another"
+                )
+            taken.setdefault(port, part.path)
 
 
 #: How many arguments each kind of function gets from Patron; the rest are resources by name.

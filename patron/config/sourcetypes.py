@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 from patron.config.names import did_you_mean, resolve
@@ -22,8 +21,10 @@ _BUILT_IN: Mapping[str, str] = {
 
 @functools.cache
 def _known() -> Mapping[str, str]:
+    from importlib import metadata
+
     found = metadata.entry_points(group="patron.sources")
-    return dict(sorted({**_BUILT_IN, **{point.name: point.value for point in found}}.items()))
+    return dict(sorted({**{point.name: point.value for point in found}, **_BUILT_IN}.items()))
 
 
 def names() -> tuple[str, ...]:
@@ -39,7 +40,8 @@ def find(name: str) -> Shape:
         ConfigError: there is no such type, or it does not import. MissingExtra: its driver is not installed.
     """
     try:
-        return shape_of(_load(_known()[name]))
+        # Most files name no other one, and looking at every installed package takes a while.
+        return shape_of(_load(_BUILT_IN.get(name) or _known()[name]))
     except KeyError:
         hint = did_you_mean(name, names())
         raise ConfigError(
@@ -58,6 +60,8 @@ def _load(value: str) -> Any:
 
 def _extra(name: str) -> str:
     """What to install, when one of our extras has that name."""
+    from importlib import metadata
+
     try:
         extras = metadata.metadata("patron").get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:

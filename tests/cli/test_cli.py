@@ -110,6 +110,11 @@ def test_the_file_may_come_from_the_environment(patron):
     assert patron("check", PATRON_CONFIG="config.yaml").returncode == 0
 
 
+def test_every_command_is_documented(patron):
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert [command for command in COMMANDS if f"`patron {command}" not in text] == []
+
+
 # check
 
 

@@ -106,6 +106,13 @@ def test_build_and_inspect_tell_the_same(shop):
     assert "PATRON_NOTHING" in inspection.warnings[0]
 
 
+def test_modules_of_the_working_directory_come_second(shop, monkeypatch, tmp_path):
+    shop.load("name: a\n")
+    monkeypatch.chdir("/")
+    shop.load("name: a\n")
+    assert sys.path[:2] == [str(shop.directory), "/"]
+
+
 def test_modules_beside_the_file_come_first(shop):
     shop.module("calendar_of_shop", "def tick(message): ...\n")
     shop.load(
@@ -252,6 +259,26 @@ def test_two_components_of_one_name_are_refused_at_the_second(shop):
         problem
         == "config.yaml:4:3: components[1]: the component name 'made' is taken by components[0] in line 3"
     )
+
+
+def test_two_listeners_on_one_port_are_refused_at_the_second(shop):
+    shop.module(
+        "grpcs",
+        """
+        class Server:
+            def __init__(self, name, port):
+                self.name, self.ports = name, (("0.0.0.0", port),)
+            def run(self, stop): ...
+        """,
+    )
+    text = (
+        "name: a\nhttp: {port: 8080}\ncomponents:\n- {factory: 'grpcs:Server', args: {name: g, port: %d}}\n"
+    )
+    assert (
+        shop.problem(text % 8080)
+        == "config.yaml:4:3: components[0]: port 8080 is taken by http: choose another"
+    )
+    assert shop.load(text % 8081).service.components
 
 
 @pytest.mark.parametrize(
