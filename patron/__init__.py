@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from patron.observe import operation as operation
     from patron.observe import span as span
     from patron.observe import traced as traced
+    from patron.periodic import Periodic as Periodic
     from patron.reliability import RetryPolicy as RetryPolicy
     from patron.resources import current as current
     from patron.service import Service as Service
@@ -46,6 +47,7 @@ _HOMES = {
     "MemorySource": "patron.sources.memory",
     "Message": "patron.consumer",
     "PatronError": "patron.errors",
+    "Periodic": "patron.periodic",
     "ProcessSettings": "patron.supervisor",
     "Request": "patron.http",
     "Response": "patron.http",

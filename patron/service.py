@@ -22,7 +22,8 @@ from patron.http import HttpSettings, Route
 from patron.observe import log
 from patron.observe.log import LogSettings
 from patron.observe.trace import TraceSettings
-from patron.slots import Slot
+from patron.periodic import Periodic
+from patron.slots import Slot, run_directory
 from patron.supervisor import ProcessSettings, RestartPolicy, Supervisor
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ def _injection_problems(service: Service) -> list[str]:
             for c in service.components
             if hasattr(c, "name")
         ),
+        *((f"component {c.name}", c.function, 0) for c in service.components if isinstance(c, Periodic)),
         *(("on_start hook", hook, 0) for hook in service.on_start),
         *(("on_stop hook", hook, 0) for hook in service.on_stop),
         *((f"resource {name!r}", factory, 0) for name, factory in service.resources.items()),
@@ -302,6 +304,7 @@ class LiveService:
     def __init__(self, service: Service, *, slot: Slot | None, metrics_directory: Path | None) -> None:
         self.service = service
         self.slot = slot
+        self._run_directory = metrics_directory.parent if metrics_directory else None
         self.on_end: Callable[[str], None] = lambda reason: None
         observe.start(
             service.name,
@@ -345,6 +348,7 @@ class LiveService:
         return thread
 
     def _boot(self) -> None:
+        run_directory.set(self._run_directory)  # the components' threads start in copies of this context
         try:
             self._open_resources()
             if not self.supervisor.stop_signal.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import mmap
 import os
@@ -10,9 +11,19 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Board", "Ended", "Slot", "WorkerState"]
+__all__ = ["Board", "Ended", "Slot", "WorkerState", "run_directory"]
+
+run_directory: contextvars.ContextVar[Path | None] = contextvars.ContextVar(
+    "patron_run_directory", default=None
+)
+"""
+The directory of the run, as its components see it; it is the same for all workers and goes with the run.
+
+None: the process stands alone.
+"""
 
 #: Bytes of the state that one worker can publish; a longer one is cut down to its readiness.
 SLOT_SIZE = 64 * 1024

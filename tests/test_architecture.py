@@ -25,6 +25,7 @@ FLOORS = {
     "cache": 2,
     "health": 2,
     "consumer": 3,
+    "periodic": 3,
     "supervisor": 3,
     "sources": 4,
     "http": 4,
@@ -63,6 +64,7 @@ DRIVERS = {
     "kafka": {"sources", "clients"},
     "pika": {"sources", "clients"},
     "boto3": {"sources", "clients"},
+    "cronsim": {"periodic"},
     "pytest": {"testing"},
 }
 

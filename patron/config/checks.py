@@ -80,7 +80,7 @@ def _ports(parts: Iterable[Built], values: Mapping[str, Any], reader: Reader) ->
 
 
 #: How many arguments each kind of function gets from Patron; the rest are resources by name.
-_GIVEN = {"processor": 1, "on_start": 0, "on_stop": 0}
+_GIVEN = {"processor": 1, "function": 0, "on_start": 0, "on_stop": 0}
 
 
 def _injections(root: Node, reader: Reader) -> None:
