@@ -137,6 +137,7 @@ def test_forwarded_headers_go_on_unless_they_could_break_a_header_line() -> None
         assert correlation.forwarded() == {"X-Flow-Id": "F 1"}
         assert correlation.outgoing()["X-Flow-Id"] == "F 1"
         assert "x-flow-id" not in {name.lower() for name in correlation.outgoing(skip=["X-FLOW-ID"])}
+    assert correlation.forwarded() == {}
 
 
 def test_forked_siblings_make_different_ids() -> None:

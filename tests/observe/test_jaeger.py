@@ -272,6 +272,34 @@ def test_stopping_from_another_thread_sends_what_is_queued_and_joins_the_thread(
     assert not [thread for thread in threading.enumerate() if thread.name == "patron-spans"]
 
 
+def test_a_span_that_ends_while_others_are_sent_and_the_service_stops_is_sent_too(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking_up, go_on = threading.Event(), threading.Event()
+    address = socket.getaddrinfo("127.0.0.1", agent.port, type=socket.SOCK_DGRAM)
+
+    def slow(*_: object, **__: object) -> object:
+        looking_up.set()
+        assert go_on.wait(30)
+        return address
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    start(agent)
+    with span("first"):
+        pass
+    assert looking_up.wait(30)
+    with span("second"):
+        pass
+    stopping = threading.Thread(target=trace.stop, args=(30.0,))
+    stopping.start()
+    while trace.backend is not None:
+        time.sleep(0.001)
+    go_on.set()
+    stopping.join()
+    assert [each.operationName for each in agent.spans(2)] == ["first", "second"]
+    assert dropped("abandoned") == 0
+
+
 def test_after_a_fork_parent_and_children_send_their_own_spans(agent: FakeAgent) -> None:
     script = f"""
 import os
