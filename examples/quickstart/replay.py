@@ -82,7 +82,9 @@ class Shop:
         }
         command = [sys.executable, "-m", "patron", "run", str(HERE / "config.yaml")]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, env=environ, stdout=log, stderr=log, start_new_session=True
+            )
         self._until_ready()
 
     def _until_ready(self) -> None:
@@ -210,7 +212,10 @@ def waiting(database: Path) -> int:
 def report(database: Path, ledger: Ledger) -> bool:
     """Print what became of the orders; returns whether everything that was promised holds."""
     times = Counter(order_id for (order_id,) in rows(database, "SELECT order_id FROM processings"))
-    letters = Counter(m.decode()["id"] for m in SqliteSource(path=database, topic="orders").browse("orders.dlq", limit=100_000))
+    letters = Counter(
+        m.decode()["id"]
+        for m in SqliteSource(path=database, topic="orders").browse("orders.dlq", limit=100_000)
+    )
     accepted = set(ledger.accepted)
     lost = [i for i in ledger.accepted if not times[i] and not letters[i]]
     wrongly = [i for i in accepted if letters[i] and i not in ledger.poisonous]
@@ -219,7 +224,9 @@ def report(database: Path, ledger: Ledger) -> bool:
     print(f"sent again            {ledger.retried}  (no answer, or 503)")
     print(f"processed             {sum(1 for i in accepted if times[i])}")
     print(f"processed twice       {sum(1 for i in accepted if times[i] > 1)}")
-    print(f"dead-lettered         {sum(1 for i in accepted if letters[i])}  (poisonous: {len(ledger.poisonous)})")
+    print(
+        f"dead-lettered         {sum(1 for i in accepted if letters[i])}  (poisonous: {len(ledger.poisonous)})"
+    )
     print(f"dead-lettered twice   {sum(1 for i in accepted if letters[i] > 1)}")
     print(f"lost                  {len(lost)}")
     print(f"good, dead-lettered   {len(wrongly)}")
@@ -275,13 +282,17 @@ def free_port() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--orders", type=int, default=20_000, help="how many orders (default 20000)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--clients", type=int, default=16, help="connections that send (default 16)")
     parser.add_argument("--seed", type=int, default=1, help="of the orders and of who is killed (default 1)")
     parser.add_argument("--port", type=int, default=0, help="of the service (default: a free one)")
-    parser.add_argument("--folder", type=Path, help="where orders, database and log go (default: a temporary one)")
+    parser.add_argument(
+        "--folder", type=Path, help="where orders, database and log go (default: a temporary one)"
+    )
     return parser.parse_args()
 
 
@@ -304,7 +315,9 @@ def replay(options: argparse.Namespace, folder: Path) -> bool:
     return report(shop.database, ledger) and status == 0
 
 
-def _send_all(options: argparse.Namespace, file: Path, shop: Shop, ledger: Ledger, progress: Progress) -> None:
+def _send_all(
+    options: argparse.Namespace, file: Path, shop: Shop, ledger: Ledger, progress: Progress
+) -> None:
     clients = [
         threading.Thread(target=send, args=(shop.port, orders, ledger), name=f"client-{n}", daemon=True)
         for n, orders in enumerate(by_customer(file, options.clients))

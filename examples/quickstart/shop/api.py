@@ -7,7 +7,6 @@ from typing import Any
 
 from patron import Request
 from patron.errors import NotFound
-
 from shop.orders import Order, PlacedOrder
 from shop.store import Store
 

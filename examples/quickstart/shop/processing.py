@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from patron.consumer import Message
 from patron.observe import log
-
 from shop.orders import PlacedOrder
 from shop.store import Store
 

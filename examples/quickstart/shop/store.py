@@ -10,8 +10,7 @@ from typing import Any
 from patron import SqliteSource, encoding
 from patron.consumer import Message
 from patron.correlation import outgoing
-
-from shop.orders import Order, PlacedOrder
+from shop.orders import PlacedOrder
 
 __all__ = ["Store", "open_store"]
 
@@ -37,13 +36,13 @@ class Store:
         self._mine = threading.local()
         self._opening = threading.Lock()  # guards _open
         self._open: list[Any] = []
-        with self._transaction() as connection:
+        with self._transaction(durable=True) as connection:
             for statement in SCHEMA.split(";"):
                 connection.execute(statement)
 
     def place(self, placed: PlacedOrder) -> None:
-        """Keep the order and publish it, both or neither."""
-        with self._transaction() as connection:
+        """Keep the order and publish it, both or neither; when it returns, both are on the disk."""
+        with self._transaction(durable=True) as connection:
             row = (placed.id, placed.order.customer)
             connection.execute("INSERT INTO orders (id, customer, status) VALUES (?, ?, 'accepted')", row)
             body = encoding.encode(placed, "application/json")
@@ -78,8 +77,15 @@ class Store:
                 connection.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def _transaction(self, durable: bool = False) -> Iterator[Any]:
+        """
+        A write transaction; one that is not *durable* by itself becomes so with the next one that is.
+
+        An outcome need not wait for the disk: the acknowledgement of its message does, comes later in
+        the same log, and takes along what stands before it.
+        """
         connection = self._connection()
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self._source.transaction(connection):
             yield connection
 
