@@ -38,12 +38,13 @@ class Hand:
 
     Its thread takes from the left of *run* and adds to *done*; the owner may take from the right of
     *run*. Both are deques, whose ends are safe without a lock. *current* and *since* (monotonic
-    seconds) tell what it works on.
+    seconds) tell what it works on. *pausing* is called before its thread waits for work.
     """
 
-    __slots__ = ("current", "done", "run", "since", "thread")
+    __slots__ = ("current", "done", "pausing", "run", "since", "thread")
 
     def __init__(self) -> None:
+        self.pausing: Callable[[], None] | None = None
         self.run: deque[Entry] = deque()
         self.done: deque[Entry] = deque()
         self.current: Sequence[Entry] | None = None
@@ -113,6 +114,8 @@ class Desk:
                     if self._ledger.settleable >= self._settle_at:
                         self._nudge()
                     return True
+                if hand.pausing is not None:
+                    hand.pausing()
                 self._wait_for_work()
             self._nudge()
             return False

@@ -33,6 +33,10 @@ class Batch:
     A batch is tried as a whole, as the retry policy says. When it is out of tries, or fails in a
     way that another try cannot help, its messages are processed one by one, once, in order, and
     each gets its own outcome: one poisonous message takes only itself to the dead letters.
+
+    Args:
+        size: messages of a batch at most.
+        wait: how long a batch that is not full waits for more.
     """
 
     size: int = 100

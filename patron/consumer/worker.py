@@ -18,9 +18,14 @@ from patron.consumer.source import Message
 from patron.errors import Reject
 from patron.observe import log
 from patron.observe.instrument import Instrument, Operation
+from patron.observe.reporting import report_error
 from patron.reliability.retry import RetryPolicy
 
 __all__ = ["Tools", "Worker", "describe"]
+
+COUNT_AT = 64
+COUNT_EVERY = 0.1
+"""Metrics are added up for so many messages or seconds, for they are shared between all threads."""
 
 _PUBLISHING = RetryPolicy(initial=0.1, cap=10.0)
 
@@ -54,6 +59,8 @@ class Worker:
         self._desk = desk
         self._tally = Tally(tools.metrics.processing)
         self._processed = 0
+        self._counted = 0.0
+        hand.pausing = self._count
         # A daemon, for a processor that hangs must not keep the process; it is joined all the same.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -83,7 +90,9 @@ class Worker:
         pace: float | None = None
         while self._desk.next(self.hand, pace):
             pace = self._batches() if self._tools.batched else self._one_by_one()
-            self._count()
+            if self._processed >= COUNT_AT or monotonic() - self._counted > COUNT_EVERY:
+                self._count()
+        self._count()
 
     def _one_by_one(self) -> float:
         """Process the run; returns the seconds that a message took."""
@@ -225,6 +234,7 @@ class Worker:
             )
         elif decision.failure:
             log.error("message failed", outcome=decision.action.value, exc_info=error, **fields)
+            report_error(error, consumer=self._tools.name, **fields)
         else:
             log.info("message steered", outcome=decision.action.value, reason=decision.reason, **fields)
 
@@ -290,6 +300,8 @@ class Worker:
         self._one_by_one()
 
     def _count(self) -> None:
+        """Hand over what was counted; also when there is nothing more to do."""
+        self._counted = monotonic()
         self._tally.flush()
         self._tools.metrics.count("processed", self._processed)
         self._processed = 0

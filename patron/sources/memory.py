@@ -15,7 +15,7 @@ from typing import Any
 
 from patron.consumer.source import Message, Publisher, Revoked, Stats, Subscription
 from patron.errors import ConfigError, SourceError, Stale
-from patron.sources._memory_broker import DEFAULT_PARTITIONS, MemoryBroker, Record
+from patron.sources._memory_broker import DEFAULT_PARTITIONS, MemoryBroker, Queue, Record
 
 __all__ = ["MemoryBroker", "MemorySource", "forget_broker", "memory_broker", "use_broker"]
 
@@ -262,15 +262,20 @@ class _QueueSubscription(_Subscription):
         queues = topic.all_queues()
         # Begin with another queue every time, or the first would starve the others.
         self._turn = (self._turn + 1) % len(queues)
+        turn = [queue for queue in (*queues[self._turn :], *queues[: self._turn]) if len(queue)]
+        if not turn:
+            return []
+        # A fair share of each first, or one long lane would keep the workers from all the others.
+        messages = self._take(turn, limit, max(1, limit // len(turn)), now)
+        if len(messages) < limit:
+            messages += self._take(turn, limit - len(messages), limit, now)
+        return messages
+
+    def _take(self, queues: Sequence[Queue], limit: int, share: int, now: float) -> list[Message]:
         messages: list[Message] = []
-        for queue in (*queues[self._turn :], *queues[: self._turn]):
-            for record in queue.take(self, limit - len(messages), now):
-                record.holder = self
-                record.lease += 1
-                self._lease(record)
-                messages.append(
-                    self._message(record, record.partition if queue.ordered else None, record.lease)
-                )
+        for queue in queues:
+            for record in queue.take(self, min(share, limit - len(messages)), now):
+                messages.append(self._leased(queue, record))
                 if self._broker.twice():
                     twin = record.clone()
                     twin.queue = queue
@@ -278,6 +283,12 @@ class _QueueSubscription(_Subscription):
             if len(messages) >= limit:
                 break
         return messages
+
+    def _leased(self, queue: Queue, record: Record) -> Message:
+        record.holder = self
+        record.lease += 1
+        self._lease(record)
+        return self._message(record, record.partition if queue.ordered else None, record.lease)
 
     def _lease(self, record: Record) -> None:
         record.expires = self._broker.clock() + self._source.lease
@@ -386,16 +397,27 @@ class _LogSubscription(_Subscription):
 
     def _fetch(self, limit: int) -> list[Message]:
         now = self._broker.clock()
+        logs = self._topic.logs
+        turn = [partition for partition, start in self._next.items() if start < logs[partition].end]
+        if not turn:
+            return []
+        # A fair share of each first, or one long lane would keep the workers from all the others.
+        messages = self._take(turn, limit, max(1, limit // len(turn)), now)
+        if len(messages) < limit:
+            messages += self._take(turn, limit - len(messages), limit, now)
+        return messages
+
+    def _take(self, partitions: Sequence[int], limit: int, share: int, now: float) -> list[Message]:
         messages: list[Message] = []
-        # The partition that was read last comes last, or the first would starve the others.
-        for partition in list(self._next):
-            if len(messages) >= limit:
-                break
-            records = self._ready(partition, limit - len(messages), now)
+        for partition in partitions:
+            records = self._ready(partition, min(share, limit - len(messages)), now)
             if records:
                 generation = self._generation[partition]
                 messages.extend(self._message(record, partition, generation) for record in records)
+                # To the end of the line: the partition that was read last comes last.
                 self._next[partition] = self._next.pop(partition) + len(records)
+            if len(messages) >= limit:
+                break
         return messages
 
     def _ready(self, partition: int, limit: int, now: float) -> list[Record]:
