@@ -163,10 +163,8 @@ class Naive(RuleBasedStateMachine):
         """The last that were taken of a lane go back unstarted."""
         (number,) = self.pick(data)
         lane = self.lane(number)
-        if lane is None:
-            chosen = [number]
-        else:
-            chosen = sorted(n for n in self.entries if self.lane(n) == lane and n >= number)
+        behind = sorted(n for n in self.entries if lane is not None and self.lane(n) == lane and n > number)
+        chosen = [number, *behind]
         self.ledger.untake([self.entries.pop(n) for n in chosen], self.now)
         for n in chosen:
             self.state[n] = "waiting"
