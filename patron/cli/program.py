@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-import sys
 import traceback
 from collections.abc import Sequence
 
@@ -71,7 +70,6 @@ def run(arguments: list[str] | None) -> int:
     """The exit status of the command line *arguments*."""
     try:
         status = program.main(arguments, prog_name="patron", standalone_mode=False)
-        sys.stdout.flush()
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the edge of the process: every error becomes a status
@@ -85,10 +83,6 @@ def _failed(error: BaseException) -> int:
         return WRONG if isinstance(error, click.UsageError) else FAILED
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        # Who read our output has gone; nothing more may be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     if isinstance(error, PatronError):
         return _refused(error)
     return _bug(error)

@@ -156,6 +156,7 @@ def test_what_loads_is_valid_by_the_schema(world):
     [
         ("name: shop", "nam: shop"),
         ("port: 8080", "port: eighty"),
+        ("port: 8080", "prot: 8080"),
         ("grace: 1m30s", "grace: soon"),
         ("type: memory", "type: rabbit"),
         ("{type: memory, topic: t}", "{type: memory}"),

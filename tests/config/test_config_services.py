@@ -279,6 +279,8 @@ def test_two_listeners_on_one_port_are_refused_at_the_second(shop):
         == "config.yaml:4:3: components[0]: port 8080 is taken by http: choose another"
     )
     assert shop.load(text % 8081).service.components
+    # What stands in for a wrong value takes nothing away.
+    assert "http.port: expected" in shop.problem((text % 50000).replace("port: 8080", "port: x"))
 
 
 @pytest.mark.parametrize(
