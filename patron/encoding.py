@@ -105,7 +105,6 @@ def encode(value: Any, content_type: str = JSON) -> bytes:
     return codec(media_type(content_type)[0]).encode(value)
 
 
-@functools.lru_cache(maxsize=256)
 def media_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     """
     The type in lower case and the parameters of a ``Content-Type`` (RFC 9110, section 8.3).
@@ -113,6 +112,13 @@ def media_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     Raises:
         UnknownContentType: it is no media type.
     """
+    if len(content_type) > _LONGEST_TYPE:
+        raise UnknownContentType(f"a content type of {len(content_type)} characters is not read")
+    return _media_type(content_type)
+
+
+@functools.lru_cache(maxsize=256)
+def _media_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     essence, _, rest = content_type.partition(";")
     essence = essence.strip(" \t").lower()
     if not _ESSENCE.fullmatch(essence):
@@ -120,6 +126,7 @@ def media_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     return essence, {name.lower(): _unquoted(value) for name, value in _PARAMETER.findall(rest)}
 
 
+_LONGEST_TYPE = 1000
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's token
 _ESSENCE = re.compile(rf"{_TOKEN}/{_TOKEN}")
 _PARAMETER = re.compile(rf'({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*")')
@@ -280,11 +287,16 @@ def _adapter(into: Any) -> Any:
 
 def _decode_error(error: Any) -> DecodeError:
     problems = [
-        (".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, "))
+        (".".join(map(str, problem["loc"])), _sentence(problem["msg"]))
         for problem in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     text = "; ".join(f"{path}: {message}" if path else message for path, message in problems)
     return DecodeError(text, {path: message for path, message in problems if path})
+
+
+def _sentence(message: str) -> str:
+    """Pydantic's *message*, with our words for what every reader of JSON says."""
+    return message.removeprefix("Value error, ").replace("Invalid JSON:", "invalid JSON:")
 
 
 # ------------------------------------------------------------------ Protocol Buffers

@@ -73,7 +73,9 @@ class Body:
             return b""
         try:
             data: bytes = read(size)
-        except Exception as error:  # the client went away, or the server's parser refuses a chunk: its own errors
+        except (
+            Exception
+        ) as error:  # the client went away, or the server's parser refuses a chunk: its own errors
             raise BadRequest({"error": "the body did not arrive, or not as HTTP frames it"}) from error
         self._left -= len(data)
         if self._known and not data:

@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 
 from patron import correlation, encoding
 from patron.errors import BadRequest, DecodeError, UnknownContentType, UnsupportedMediaType
+from patron.http.body import Body
 
 if TYPE_CHECKING:
     from patron.http.auth import Principal
-    from patron.http.body import Body
 
 __all__ = ["Headers", "Request", "Response"]
 
@@ -144,8 +144,9 @@ class Request:
     @property
     def raw(self) -> Body:
         """The body as a stream: ``read``, ``readline``, iteration. Reading past the limit is a 413."""
-        stream: Body = self.environ["wsgi.input"]
-        return stream
+        stream = self.environ["wsgi.input"]
+        # Without a length there is no body, but some servers' streams would wait for one.
+        return stream if isinstance(stream, Body) else Body(stream, 0, 0)
 
     def body(self) -> bytes:
         """The whole body; it is read once and kept."""

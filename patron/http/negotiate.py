@@ -61,7 +61,6 @@ def _range(element: str) -> Range | None:
     return Range(found[1].lower(), found[2].lower(), quality, charset)
 
 
-@lru_cache(maxsize=512)
 def choose(accept: str | None, offers: tuple[str, ...]) -> str | None:
     """
     The one of *offers* that the client likes best, None when it accepts none of them.
@@ -69,7 +68,13 @@ def choose(accept: str | None, offers: tuple[str, ...]) -> str | None:
     Between equally liked ones the more precisely named one wins, then the one that stands first in
     the header, then the one offered first. Without a (readable) header everything is acceptable.
     """
-    ranges = parse(accept) if accept else ()
+    # Cut before it is remembered, lest clients fill the memory with odd headers.
+    return _choose(accept[:_LONGEST] if accept else "", offers)
+
+
+@lru_cache(maxsize=512)
+def _choose(accept: str, offers: tuple[str, ...]) -> str | None:
+    ranges = parse(accept)
     if not ranges:
         return offers[0] if offers else None
     ranked = [(*_rank(offer, ranges), -index) for index, offer in enumerate(offers)]

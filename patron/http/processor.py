@@ -114,7 +114,7 @@ def reply(answer: Any, request: Request) -> wrappers.Response:
     headers = Headers(_checked(response.headers) if response.headers else None)
     if payload is None:
         return _empty(status, headers)
-    body, content_type = _body(payload, response.content_type, request)
+    body, content_type = _body(payload, response.content_type, request, headers)
     if "Content-Type" not in headers:
         headers.add("Content-Type", content_type)
     return Reply(body, _status_line(status), headers)
@@ -144,7 +144,7 @@ def _empty(status: int, headers: Headers) -> flask.Response:
     return response
 
 
-def _body(payload: Any, content_type: str | None, request: Request) -> tuple[Any, str]:
+def _body(payload: Any, content_type: str | None, request: Request, headers: Headers) -> tuple[Any, str]:
     """The body, as a list when it is complete, and its content type."""
     if isinstance(payload, bytes | bytearray | memoryview):
         return [bytes(payload)], content_type or "application/octet-stream"
@@ -154,6 +154,8 @@ def _body(payload: Any, content_type: str | None, request: Request) -> tuple[Any
         if isinstance(payload, str):
             return [payload.encode()], _with_charset(content_type)
         return [encoding.encode(payload, content_type)], content_type
+    if "Vary" not in headers:
+        headers.add("Vary", "Accept")  # for caches on the way: RFC 9110, section 12.5.5
     return _negotiated(payload, request.accepted)
 
 

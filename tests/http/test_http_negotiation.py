@@ -87,6 +87,12 @@ def test_an_unacceptable_answer_is_refused_before_anything_was_done(serve):
     assert answer.json["error"].startswith("nothing acceptable: use application/json")
 
 
+def test_caches_are_told_that_the_answer_depends_on_accept(serve):
+    client = serve(get("/", lambda request: {"a": 1}), get("/raw", lambda request: b"raw"))
+    assert client.get("/").headers["Vary"] == "Accept"
+    assert "Vary" not in client.get("/raw").headers
+
+
 def test_a_body_of_another_type_is_refused(serve):
     client = serve(post("/", lambda request: request.decode()))
     answer = client.post("/", data=b"<a/>", content_type="application/xml")

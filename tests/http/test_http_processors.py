@@ -310,6 +310,11 @@ def test_a_content_length_of_a_thousand_digits_is_a_413():
     assert _raw(_limited(lambda request: 1), REQUEST_METHOD="POST", CONTENT_LENGTH="9" * 1000)[0] == 413
 
 
+def test_without_a_length_there_is_no_body_and_nobody_waits_for_one():
+    app = _limited(lambda request: [request.body().decode(), request.raw.read().decode()])
+    assert _raw(app, REQUEST_METHOD="POST", **{"wsgi.input": Unread()}) == (201, b'["",""]')
+
+
 def test_a_body_that_ends_early_is_a_400():
     app = _limited(lambda request: request.body() and None)
     environ = {"wsgi.input": io.BytesIO(b"abc")}
