@@ -10,10 +10,14 @@ grows beyond 20,000.
 
 from __future__ import annotations
 
+import sys
+
+# This folder comes first on the path of a script, and its http.py would hide the standard library's.
+sys.path.append(sys.path.pop(0).removesuffix("benchmarks"))
+
 import argparse
 import contextlib
 import multiprocessing
-import os
 import sqlite3
 import tempfile
 import time
@@ -194,5 +198,4 @@ def _published_by_threads(arguments: argparse.Namespace, synchronous: str, threa
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     main()

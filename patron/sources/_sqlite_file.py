@@ -15,6 +15,7 @@ from patron.errors import ConfigError, ConnectionLost, NotASource, SourceError, 
 from patron.sources import _sqlite_schema as schema
 from patron.sources._sqlite_driver import DriverName, driver, uri
 from patron.sources._sqlite_locks import CHECKPOINT, Locks
+from patron.sources._sqlite_process import Identity, abandoned, connections, identity, refuse_other_library
 
 __all__ = ["Database", "FileSettings", "Locked", "Synchronous", "lock_path"]
 
@@ -71,6 +72,8 @@ class Database:
         self.pid = os.getpid()
         self._raw: Any = None
         self._pages = 0.0
+        self._identity: Identity | None = None
+        refuse_other_library(settings.path, settings.driver)
         self._refuse_others()
         try:
             with self._opening():
@@ -79,7 +82,8 @@ class Database:
         except BaseException:
             self.close()
             raise
-        self._identity = _identity(settings.path)
+        self._identity = identity(settings.path)
+        connections[self._identity, settings.driver] += 1
 
     @classmethod
     def around(cls, settings: FileSettings, raw: Any) -> Database:
@@ -159,10 +163,11 @@ class Database:
 
     # -- statements ----------------------------------------------------------------------------
 
-    @property
-    def raw(self) -> Any:
-        """The driver's connection."""
-        return self._raw
+    def detach(self) -> Any:
+        """Hand the driver's connection over to the caller, who closes it; nothing more works here."""
+        raw, self._raw = self._raw, None
+        connections[self._identity, self.settings.driver] -= 1
+        return raw
 
     def execute(self, sql: str, *parameters: Any, **named: Any) -> list[Any]:
         """
@@ -214,7 +219,7 @@ class Database:
                 if self._raw is None:
                     raise ConnectionLost(f"{self.settings.path} is closed") from None
                 raise
-            time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311 - jitter, not a secret
+            time.sleep(random.uniform(0.0001, 0.0005))  # noqa: S311 - jitter, not a secret
 
     def _translated(self, error: BaseException) -> SourceError:
         code = self.driver.code(error)
@@ -252,7 +257,7 @@ class Database:
 
     def check_identity(self) -> None:
         """Raise `ConnectionLost` when the path names another file than the open one, or none."""
-        if _identity(self.settings.path) != self._identity:
+        if identity(self.settings.path) != self._identity:
             raise ConnectionLost(f"{self.settings.path} was moved, deleted or replaced while it was open")
 
     def wrote(self, pages: float, locks: Locks, *, patience: float = 1.0) -> None:
@@ -340,21 +345,12 @@ class Database:
         if raw is None:
             return
         if getattr(self, "pid", None) != os.getpid():
-            _abandoned.append(raw)  # a forked child must not close what its parent uses
+            abandoned.append(raw)  # a forked child must not close what its parent uses
             return
+        if self._identity is not None:
+            connections[self._identity, self.settings.driver] -= 1
         with contextlib.suppress(self.driver.Error):
             raw.close()
-
-
-_abandoned: list[Any] = []
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _log_path(path: Path) -> Path:

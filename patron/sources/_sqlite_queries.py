@@ -6,6 +6,8 @@ lists go in and out as JSON. A lane is free for an owner when no lease on it bel
 a lease that waits to come again has owner 0 and belongs to nobody, so it holds its lane for all.
 """
 
+# ruff: noqa: S608 - what is joined are constants of this file
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -54,10 +56,6 @@ WHERE NOT EXISTS (SELECT 1 FROM patron_leases l WHERE l.id = m.id)
   AND (m.key IS NULL OR NOT EXISTS (
     SELECT 1 FROM patron_leases l WHERE l.topic = m.topic AND l.key = m.key AND l.owner <> :owner))"""
 
-LEASED = """
-SELECT json_group_array(l.id) FROM json_each(:ids) j JOIN patron_leases l ON l.id = j.value
-WHERE l.owner = :owner"""
-
 UNTAKEN = """
 SELECT json_group_array(m.id) FROM json_each(:ids) j JOIN patron_messages m ON m.id = j.value
 WHERE NOT EXISTS (SELECT 1 FROM patron_leases l WHERE l.id = m.id)"""
@@ -66,39 +64,49 @@ LANE = """
 SELECT json_group_array(id) FROM (SELECT id FROM patron_messages
 WHERE topic = :topic AND id > :after AND id <= :cursor AND key = :key ORDER BY id LIMIT :count)"""
 
-# Not while another owner has the lane, and not before an earlier message of it that is due later.
+# Not while another owner has the lane. Within a lane due never falls from one returned message to the
+# next (GIVE_BACK sees to it), so the order of due is the order of the lane, wherever the limit cuts.
 TAKE_RETURNED = """
 UPDATE patron_leases SET owner = :owner, deliveries = deliveries + 1 WHERE id IN (
   SELECT l.id FROM patron_leases l WHERE l.topic = :topic AND l.owner = 0 AND l.due <= :now
-  AND (l.key IS NULL OR NOT EXISTS (SELECT 1 FROM patron_leases p WHERE p.topic = l.topic AND p.key = l.key
-    AND (p.owner NOT IN (0, :owner) OR (p.owner = 0 AND p.id < l.id AND p.due > l.due))))
+  AND (l.key IS NULL OR NOT EXISTS (SELECT 1 FROM patron_leases p
+    WHERE p.topic = l.topic AND p.key = l.key AND p.owner NOT IN (0, :owner)))
   ORDER BY l.due, l.id LIMIT :limit)"""
 
 OWN = "SELECT json_group_array(json_array(id, key)) FROM patron_leases WHERE owner = :owner"
 
-SIZE = "SELECT sum(length(m.body)) FROM json_each(:ids) j JOIN patron_messages m ON m.id = j.value"
-
-# group_concat joins the bytes as they are: the casts only change their type.
+# group_concat joins the bytes as they are: the casts only change their type. No row comes when the
+# bodies together are larger than :most, which would be too much for one piece.
 IN_ONE_PIECE = """
 SELECT json_group_array(json_array(m.id, m.key, json(m.headers), m.published, m.name, l.deliveries,
-  length(m.body))),
-  CAST(group_concat(CAST(m.body AS TEXT), '') AS BLOB)
-FROM json_each(:ids) j JOIN patron_messages m ON m.id = j.value JOIN patron_leases l ON l.id = m.id"""
+  length(m.body))), CAST(group_concat(CAST(m.body AS TEXT), '') AS BLOB)
+FROM json_each(CASE WHEN (SELECT total(length(b.body)) FROM json_each(:ids) i JOIN patron_messages b ON b.id = i.value)
+  <= :most THEN :ids ELSE '[]' END) j
+JOIN patron_leases l ON l.id = j.value AND l.owner = :owner JOIN patron_messages m ON m.id = l.id"""
 
 ONE_BY_ONE = """
 SELECT m.id, m.key, m.headers, m.published, m.name, l.deliveries, m.body
-FROM json_each(:ids) j JOIN patron_messages m ON m.id = j.value JOIN patron_leases l ON l.id = m.id
-ORDER BY m.id"""
+FROM json_each(:ids) j JOIN patron_leases l ON l.id = j.value AND l.owner = :owner
+JOIN patron_messages m ON m.id = l.id ORDER BY m.id"""
 
 # A trigger deletes the leases.
 SETTLE = "DELETE FROM patron_messages WHERE id IN (SELECT value FROM json_each(?))"
 
-GIVE_BACK = """
-UPDATE patron_leases SET owner = 0, due = :due, deliveries = given.deliveries
+_DUE_BEFORE = """
+coalesce((SELECT max(p.due) FROM patron_leases p WHERE p.topic = patron_leases.topic
+  AND p.key = patron_leases.key AND p.owner = 0 AND p.id < patron_leases.id), 0.0)"""
+
+GIVE_BACK = f"""
+UPDATE patron_leases SET owner = 0, deliveries = given.deliveries, due = max(:due, {_DUE_BEFORE})
 FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS deliveries FROM json_each(:given)) given
 WHERE patron_leases.id = given.id AND owner = :owner"""
 
-GIVE_BACK_ALL = "UPDATE patron_leases SET owner = 0, due = 0.0 WHERE owner = ?"
+# What was returned earlier and comes later in the lane waits as long.
+HOLD_BACK = f"""
+UPDATE patron_leases SET due = {_DUE_BEFORE} WHERE owner = 0 AND topic = :topic
+AND key IN (SELECT value FROM json_each(:lanes)) AND due < {_DUE_BEFORE}"""
+
+GIVE_BACK_ALL = f"UPDATE patron_leases SET owner = 0, due = {_DUE_BEFORE} WHERE owner = ?"
 
 MATURE = """
 INSERT INTO patron_messages (topic, key, headers, body, published, name)

@@ -49,6 +49,7 @@ class SqliteSubscription:
         self._version: int | None = None  # of the data, at the last look
         self._again = True  # another look may find something though the data did not change
         self._untracked = False  # leases may be ours without being held: a look was interrupted
+        self._left_over = False  # they were more than the limit
         self._next_due: float | None = None
         self._next_upkeep = 0.0
         self._stats = (Stats(assigned=1), 0.0)
@@ -107,14 +108,22 @@ class SqliteSubscription:
         ours, stale = self._sorted_out(messages)
         if ours:
             _, locks = self._open()
-            due = time.time() + delay if delay > 0 else 0.0
-            counts = {message.raw: message.deliveries for message in messages}
-            given = json.dumps([(id_, counts[id_]) for id_ in ours])
-            give = partial(self._reader.execute, sql.GIVE_BACK, due=due, given=given, owner=self._owner)
-            self._reader.with_room(locks, give)
+            given = {message.raw: message for message in messages}
+            self._reader.with_room(locks, partial(self._give_back, [given[id_] for id_ in ours], delay))
             self._forget(ours)
             self._again = True
         _refuse(stale)
+
+    def _give_back(self, messages: Sequence[Message], delay: float) -> None:
+        given = json.dumps([(message.raw, message.deliveries) for message in messages])
+        give = partial(self._reader.execute, sql.GIVE_BACK, given=given, owner=self._owner)
+        if delay <= 0:
+            give(due=0.0)
+            return
+        lanes = json.dumps([*{message.key for message in messages} - {None}])
+        with self._reader.transaction():
+            give(due=time.time() + delay)
+            self._reader.execute(sql.HOLD_BACK, topic=self.topic, lanes=lanes)
 
     def extend(self, messages: Sequence[Message]) -> None:
         """Do nothing: a lease lasts as long as its process."""
@@ -158,7 +167,7 @@ class SqliteSubscription:
             return self._take(limit)
         except BaseException:
             # What was chosen may be leased or not: read the queue from its start again.
-            self._cursor, self._passed, self._again = 0, Passed(), True
+            self._cursor, self._passed, self._again, self._left_over = 0, Passed(), True, False
             raise
 
     def _take(self, limit: int) -> list[Message]:
@@ -168,11 +177,16 @@ class SqliteSubscription:
         self._next_due = found.next_due
         if found.delayed:
             self._mature(now)
-        taken = self._untracked_leases() if self._untracked else []
+        taken = self._untracked_leases(limit) if self._untracked else {}
         if found.returned and len(taken) < limit:
-            taken += self._take_returned(limit - len(taken), now)
+            taken |= self._take_returned(limit - len(taken), now)
         chosen = self._choose(found, limit - len(taken))
-        return self._fetch(taken + self._lease(chosen))
+        if chosen:
+            self._lease(chosen)
+        if not (taken or chosen):
+            self._untracked = False
+            return []
+        return self._fetch(taken, chosen)
 
     def _glance(self, limit: int, now: float) -> sql.Glance:
         self._window = max(self._window, min(limit + _WINDOW, _WIDEST))
@@ -218,22 +232,13 @@ class SqliteSubscription:
         self._window = min(_WIDEST, self._window * 2) if found.fresh and not chosen else _WINDOW
         return chosen
 
-    def _lease(self, chosen: dict[int, str | None]) -> list[int]:
-        """Take leases on *chosen*; what another took meanwhile is passed by."""
-        if not chosen:
-            return []
-        reader, (_, locks) = self._reader, self._open()
-        ids = json.dumps(list(chosen))
+    def _lease(self, chosen: dict[int, str | None]) -> None:
+        """Lease what of *chosen* nobody else took meanwhile; `_fetch` finds out what that was."""
+        _, locks = self._open()
         self._untracked = True
-        reader.with_room(locks, lambda: reader.execute(sql.LEASE, ids=ids, owner=self._owner))
-        ((text,),) = reader.execute(sql.LEASED, ids=ids, owner=self._owner)
-        got: list[int] = json.loads(text)
-        self._hold((id_, chosen[id_]) for id_ in got)
-        self._untracked = False
-        if len(got) < len(chosen):
-            self._pass_by({id_: key for id_, key in chosen.items() if id_ not in self._held})
-        reader.wrote(3 + len(got) / 40, locks)
-        return got
+        lease = partial(self._reader.execute, sql.LEASE, ids=json.dumps(list(chosen)), owner=self._owner)
+        self._reader.with_room(locks, lease)
+        self._reader.wrote(3 + len(chosen) / 40, locks)
 
     def _pass_by(self, missed: dict[int, str | None]) -> None:
         ((text,),) = self._reader.execute(sql.UNTAKEN, ids=json.dumps(list(missed)))
@@ -254,20 +259,19 @@ class SqliteSubscription:
 
     # -- what comes again --------------------------------------------------------------------------
 
-    def _take_returned(self, limit: int, now: float) -> list[int]:
+    def _take_returned(self, limit: int, now: float) -> dict[int, str | None]:
         """Take what was given back, by its owner or from a dead one, and is due."""
         self._untracked = True
         self._reader.execute(sql.TAKE_RETURNED, topic=self.topic, owner=self._owner, now=now, limit=limit)
-        return self._untracked_leases()
+        return self._untracked_leases(limit)
 
-    def _untracked_leases(self) -> list[int]:
+    def _untracked_leases(self, limit: int) -> dict[int, str | None]:
         """The leases that are ours in the file and that we do not hold."""
         ((text,),) = self._reader.execute(sql.OWN, owner=self._owner)
         own = [(id_, key) for id_, key in sorted(json.loads(text)) if id_ not in self._held]
-        self._hold(own)
-        self._untracked = False
+        self._left_over = len(own) > limit
         self._again = self._again or bool(own)
-        return [id_ for id_, _ in own]
+        return dict(own[:limit])
 
     def _mature(self, now: float) -> None:
         """Put what is due from the delayed messages at the end of the queue."""
@@ -296,32 +300,22 @@ class SqliteSubscription:
 
     # -- bodies ------------------------------------------------------------------------------------
 
-    def _fetch(self, ids: Sequence[int]) -> list[Message]:
-        if not ids:
-            return []
-        try:
-            rows = self._rows(ids)
-        except BaseException:
-            self._forget(ids)
-            self._untracked = True
-            raise
-        found = [self._message(row) for row in rows]
-        if len(found) < len(ids):  # somebody deleted the message itself
-            self._forget(set(ids) - {row[0] for row in rows})
-        return found
+    def _fetch(self, taken: dict[int, str | None], chosen: dict[int, str | None]) -> list[Message]:
+        """The messages that are leased by us; the others of *chosen* are passed by."""
+        rows = self._rows(json.dumps([*taken, *chosen]))
+        self._hold((row[0], row[1]) for row in rows)
+        self._untracked, self._left_over = self._left_over, False
+        if missed := {id_: key for id_, key in chosen.items() if id_ not in self._held}:
+            self._pass_by(missed)
+        return [self._message(row) for row in rows]
 
-    def _rows(self, ids: Sequence[int]) -> list[Any]:
-        """One row for each message, in the order of ids; all in one piece unless that would be large."""
-        wanted = json.dumps(list(ids))
-        ((size,),) = self._reader.execute(sql.SIZE, ids=wanted)
-        if size is not None and size <= _AT_ONCE:
-            ((text, blob),) = self._reader.execute(sql.IN_ONE_PIECE, ids=wanted)
-            if (rows := _cut(json.loads(text), blob or b"")) is not None:
-                return sorted(rows)
-        return [
-            (*row[:2], json.loads(row[2]), *row[3:])
-            for row in self._reader.execute(sql.ONE_BY_ONE, ids=wanted)
-        ]
+    def _rows(self, ids: str) -> list[Any]:
+        """One row for each of *ids* that is ours, in order; all in one piece unless that would be large."""
+        ((text, blob),) = self._reader.execute(sql.IN_ONE_PIECE, ids=ids, owner=self._owner, most=_AT_ONCE)
+        if rows := _cut(json.loads(text), blob or b""):
+            return sorted(rows)
+        rows = self._reader.execute(sql.ONE_BY_ONE, ids=ids, owner=self._owner)
+        return [(*row[:2], json.loads(row[2]), *row[3:]) for row in rows]
 
     def _message(self, row: Sequence[Any]) -> Message:
         id_, key, headers, published, name, deliveries, body = row
@@ -382,13 +376,13 @@ class SqliteSubscription:
         self._held.clear()
 
 
-def _cut(rows: list[list[Any]], blob: bytes) -> list[tuple[Any, ...]] | None:
-    """Each row with its part of *blob* in place of the length at its end; None when the lengths are wrong."""
+def _cut(rows: list[list[Any]], blob: bytes) -> list[Any]:
+    """Each row with its part of *blob* in place of the length at its end; none when the lengths are wrong."""
     cut, at = [], 0
     for *row, length in rows:
         cut.append((*row, blob[at : at + length]))
         at += length
-    return cut if at == len(blob) else None
+    return cut if at == len(blob) else []
 
 
 def _refuse(stale: list[Message]) -> None:

@@ -127,7 +127,7 @@ class SqliteSource:
         """
         database = Database(self._file())
         database.execute(f"PRAGMA busy_timeout = {round(self.busy_timeout * 1000)}")
-        return database.raw
+        return database.detach()
 
     @contextlib.contextmanager
     def transaction(self, connection: Any) -> Iterator[Any]:

@@ -267,3 +267,13 @@ def test_a_sqlite_that_is_too_old_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(sqlite3, "sqlite_version", "3.31.1")
     with pytest.raises(ConfigError, match=r"3\.31\.1 of sqlite3 is too old"):
         SqliteSource(tmp_path / "queue.db", "orders").open()
+
+
+def test_two_libraries_never_open_one_file_in_one_process(tmp_path):
+    one, other = (SqliteSource(tmp_path / "queue.db", "orders", driver=name) for name in ("sqlite3", "apsw"))
+    subscription = one.open()
+    with pytest.raises(ConfigError, match="open by sqlite3 in this process, so apsw would destroy it"):
+        other.open()
+    subscription.close()
+    other.open().close()
+    one.open().close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from patron.consumer.source import Message
-from patron.errors import ConnectionLost, Stale
+from patron.errors import ConnectionLost, SourceError, Stale
 from patron.sources.sqlite import Outgoing, SqlitePublisher, SqliteSource, SqliteSubscription
 
 pytest.importorskip("apsw")
@@ -290,3 +290,35 @@ def test_a_message_removed_behind_the_back_of_a_subscription_is_skipped(source, 
     source.remove(source.browse()[1:2])
     first.ack([head])
     assert bodies(take(second, 1)) == [b"2"]
+
+
+@pytest.mark.parametrize("statement", ["GLANCE", "LEASE", "IN_ONE_PIECE"])
+def test_a_poll_that_fails_half_way_loses_nothing_and_keeps_the_order(
+    publisher, first, monkeypatch, statement
+):
+    publisher.publish_many([*numbered(6, "k"), *numbered(6, None)])
+    with monkeypatch.context() as broken:
+        broken.setattr(f"patron.sources._sqlite_queries.{statement}", "SELECT nonsense")
+        with pytest.raises(SourceError, match="nonsense"):
+            first.poll(10, 1)
+    found = []
+    while len(found) < 12:
+        more = first.poll(4, 5)
+        assert 1 <= len(more) <= 4
+        found += more
+    assert bodies([message for message in found if message.key]) == [b"%d" % n for n in range(6)]
+    assert len({message.id for message in found}) == 12
+    assert {message.deliveries for message in found} == {1}
+    first.ack(found)
+    assert first.stats().lag == 0
+
+
+def test_returned_messages_that_are_read_half_way_come_whole(publisher, first, second, monkeypatch):
+    publisher.publish_many(numbered(9))
+    take(first, 9)
+    first.close()
+    with monkeypatch.context() as broken:
+        broken.setattr("patron.sources._sqlite_queries.IN_ONE_PIECE", "SELECT nonsense")
+        with pytest.raises(SourceError):
+            second.poll(9, 1)
+    assert bodies(take(second, 9, limit=2)) == [b"%d" % n for n in range(9)]
