@@ -15,7 +15,7 @@ from patron.errors import ConfigError, Unauthorized
 if TYPE_CHECKING:
     from patron.http.message import Request
 
-__all__ = ["ApiKey", "Authenticator", "Basic", "Bearer", "Principal"]
+__all__ = ["ApiKey", "Authenticator", "Basic", "Bearer", "Principal", "identify"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patron.observe.metrics import Counter, Histogram, MetricSet
 
-__all__ = ["METRICS"]
+__all__ = ["HANDLED", "METRICS", "METRIC_SET", "SECONDS"]
 
 _LABELS = ("method", "path", "status_code")
 
