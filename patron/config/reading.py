@@ -170,7 +170,10 @@ class Reader:
             return self.read(node, either.mapping, path)
         if isinstance(node.value, list):
             return self._wrong_kind(node, annotation, path)
-        value = self.read(node, either.word, path)
+        if kind(either.word) is None:
+            value = self._leaf(node, either.word, path, words=expected(either))
+        else:
+            value = self.read(node, either.word, path)
         return self.make(node, either.mapping, path, {either.wrap: value}) if either.wrap else value
 
     def _choice(self, node: Node, choice: Choice, annotation: Any, path: str) -> Any:

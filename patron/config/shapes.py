@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from patron.errors import ConfigError
+
 __all__ = [
     "REQUIRED",
     "Choice",
@@ -129,8 +131,18 @@ _MAPPINGS = (dict, collections.abc.Mapping)
 
 @functools.cache
 def shape_of(settings: Any) -> Shape:
-    """The shape of a settings dataclass; its docstring says what ``*field*:`` is."""
-    hints = typing.get_type_hints(settings, include_extras=True)
+    """
+    The shape of a settings dataclass; its docstring says what each field is.
+
+    Raises:
+        ConfigError: it is no dataclass, or its annotations cannot be read.
+    """
+    if not _is_settings(settings):
+        raise ConfigError(f"{settings!r} is no dataclass, so its settings cannot be read from a file")
+    try:
+        hints = typing.get_type_hints(settings, include_extras=True)
+    except NameError as error:
+        raise ConfigError(f"the annotations of {settings.__qualname__} cannot be read: {error}") from error
     fields = tuple(
         Field(f.name, hints[f.name], _default(f), _summary(settings, f.name))
         for f in dataclasses.fields(settings)
@@ -138,6 +150,10 @@ def shape_of(settings: Any) -> Shape:
     )
     first = (settings.__doc__ or "").strip().partition("\n")[0]
     return Shape(settings.__name__, fields, settings, first)
+
+
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, type) and dataclasses.is_dataclass(value)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -178,7 +194,7 @@ def kind(annotation: Any) -> Any:
     plain = bare(annotation)
     if _is_union(plain):
         return _kind_of_union(plain)
-    if isinstance(plain, type) and dataclasses.is_dataclass(plain):
+    if _is_settings(plain):
         return shape_of(plain)
     return _kind_of_generic(plain)
 
@@ -187,6 +203,8 @@ def _kind_of_generic(plain: Any) -> Any:
     origin = typing.get_origin(plain)
     if origin is typing.Literal or plain in (Any, object):
         return None
+    if origin is tuple and typing.get_args(plain)[-1] is not ...:
+        return None  # a fixed number of values, each of its own type
     if origin in _LISTS:
         return Many(next(iter(typing.get_args(plain)), Any))
     if origin in _MAPPINGS:
@@ -222,7 +240,13 @@ def protocol_members(protocol: Any) -> frozenset[str]:
 
 def _kind_of_union(plain: Any) -> Any:
     kinds = [kind(member) for member in typing.get_args(plain) if member is not type(None)]
-    return kinds[0] if len(kinds) == 1 else next((k for k in kinds if isinstance(k, Reference)), None)
+    if len(kinds) == 1:
+        return kinds[0]
+    mapping = next((k for k in kinds if isinstance(k, Shape)), None)
+    if mapping is not None and kinds.count(None) == len(kinds) - 1:
+        rest = tuple(m for m in typing.get_args(plain) if kind(m) is not mapping)
+        return Either(typing.Union[rest], mapping)  # noqa: UP007 - of as many as there are
+    return next((k for k in kinds if isinstance(k, Reference)), None)
 
 
 def _is_union(plain: Any) -> bool:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from patron.config import build, inspect
+from patron.config import build, inspect, sourcetypes
 from patron.consumer import Consumer
 from patron.sources.memory import MemorySource
 
@@ -235,6 +235,86 @@ def test_a_memory_source_in_several_workers_is_a_warning(shop):
     text = "name: a\nconsumers: [{name: c, processor: 'shop:plain', source: {type: memory, topic: t}}]\n"
     assert "each of the 2 workers has its own memory source" in shop.load(text + "workers: 2\n").warnings[0]
     assert shop.load(text).warnings == ()
+
+
+@pytest.fixture
+def pigeons(shop):
+    """An outside package that brings source types."""
+    package = shop.directory / "pigeonpost-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeonpost\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(
+        "[patron.sources]\npigeon = pigeonpost:Pigeons\nduck = pigeonpost:Duck\n"
+        "owl = pigeonpost:Owl\nmemory = pigeonpost:Duck\nemu = pigeonpost:load_emu\n"
+    )
+    shop.module(
+        "pigeonpost",
+        """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from patron.errors import MissingExtra
+        from patron.sources.memory import MemorySource
+
+        @dataclass(frozen=True)
+        class Pigeons(MemorySource):
+            pair: tuple[str, int] = ("a", 1)
+            loft: Loft | bool | None = None
+
+        @dataclass(frozen=True)
+        class Loft:
+            size: int = 1
+
+        class Duck: ...
+
+        @dataclass(frozen=True)
+        class Owl:
+            hoot: Unknown
+
+        def __getattr__(name):
+            raise MissingExtra("pyemu", "emu")
+        """,
+    )
+    sys.path.insert(0, str(shop.directory))
+    sourcetypes._known.cache_clear()
+    yield shop
+    sourcetypes._known.cache_clear()
+
+
+def test_an_outside_package_adds_a_source_type(pigeons):
+    (component,) = pigeons.load(
+        "name: a\nconsumers:\n- name: c\n  processor: shop:plain\n"
+        "  source: {type: pigeon, topic: t, pair: [b, 2], loft: {size: 3}}\n"
+    ).service.components
+    assert (component.source.topic, component.source.pair, component.source.loft.size) == ("t", ("b", 2), 3)
+    assert "there are duck, emu, memory, owl, pigeon, sqlite" in source(pigeons, "{type: crow}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{type: pigeon, topic: t, pair: [b, c]}", "source.pair: expected"),
+        (
+            "{type: pigeon, topic: t, loft: {sise: 3}}",
+            "source.loft.sise: there is no such key (did you mean 'size'?)",
+        ),
+        (
+            "{type: pigeon, topic: t, loft: 3}",
+            "source.loft: expected true or false or a mapping, got the number 3",
+        ),
+        ("{type: duck}", "is no dataclass, so its settings cannot be read from a file"),
+        ("{type: owl}", "the annotations of Owl cannot be read: name 'Unknown' is not defined"),
+        ("{type: emu}", 'pyemu is not installed: pip install "patron[emu]"'),
+    ],
+)
+def test_what_is_wrong_with_an_outside_source_is_said(pigeons, text, said):
+    assert said in source(pigeons, text)
+
+
+def test_a_built_in_source_type_cannot_be_replaced_from_outside(pigeons):
+    (component,) = pigeons.load(
+        "name: a\nconsumers: [{name: c, processor: 'shop:plain', source: {type: memory, topic: t}}]\n"
+    ).service.components
+    assert component.source == MemorySource("t")
 
 
 # Consumers, components and resources.
