@@ -274,14 +274,16 @@ def _use_files(slot: int, directory: Path) -> None:
     as well, for the code of the user that looks at it.
     """
     global _files, _value_class_before
-    from prometheus_client import values
+    from prometheus_client import REGISTRY, values
 
+    from patron.observe.adopting import adopt
     from patron.observe.slotfiles import SlotFiles
 
     _files = SlotFiles(slot, directory)
     _value_class_before = values.ValueClass
     values.ValueClass = _files.value_class()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    adopt(REGISTRY)
 
 
 def _leave_files() -> None:

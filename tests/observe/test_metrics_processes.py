@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from test_metrics import check
 
 from patron.observe import Instrument, MetricSet, metrics
@@ -133,6 +134,34 @@ def test_a_process_forked_from_a_worker_does_not_disturb_its_counts(tmp_path: Pa
     text = metrics.exposition()[0].decode()
     assert total(text, "test_handled_total") == 2
     assert "test_more_total" not in text
+
+
+@pytest.mark.parametrize("labels", [(), ("path",)])
+def test_metrics_of_the_user_that_were_made_before_the_start_are_on_the_page_of_all(
+    labels: tuple[str, ...], process: Start, tmp_path: Path
+) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from prometheus_client import Counter, Gauge, Histogram, Summary
+kinds = (Counter, Gauge, Histogram, Summary)
+made = [make("test_" + make.__name__.lower(), "Made early.", {labels!r}) for make in kinds]
+counter, gauge, histogram, summary = (each.labels("/") if {labels!r} else each for each in made)
+counter.inc(2)
+from patron.observe import metrics
+metrics.start(int(sys.argv[1]), Path(sys.argv[2]))
+counter.inc(3)
+gauge.inc(4)
+histogram.observe(0.3)
+summary.observe(5)
+"""
+    for slot in (1, 2):
+        assert process(script, slot, tmp_path).wait(timeout=60) == 0
+    text = page(tmp_path)
+    assert total(text, "test_counter_total") == 10
+    assert total(text, "test_gauge") == 8
+    assert total(text, "test_histogram_count") == total(text, "test_summary_count") == 2
+    assert total(text, "test_summary_sum") == 10
 
 
 def test_an_instrument_counts_in_the_new_place_after_the_metrics_were_started_again(tmp_path: Path) -> None:
