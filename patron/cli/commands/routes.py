@@ -8,6 +8,8 @@ import click
 
 from patron.cli.arguments import as_json, config
 
+__all__ = ["command"]
+
 
 @click.command(
     epilog="""\b

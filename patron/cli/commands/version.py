@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+__all__ = ["command"]
+
 
 @click.command(epilog="\b\nExample:\n  patron version")
 def command() -> None:
