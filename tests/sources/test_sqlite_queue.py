@@ -322,3 +322,38 @@ def test_returned_messages_that_are_read_half_way_come_whole(publisher, first, s
         with pytest.raises(SourceError):
             second.poll(9, 1)
     assert bodies(take(second, 9, limit=2)) == [b"%d" % n for n in range(9)]
+
+
+def test_a_lane_that_another_took_while_this_one_chose_stays_the_others(
+    publisher, first, second, monkeypatch
+):
+    publisher.publish_many([*numbered(5), Outgoing("orders", b"free", "free"), *numbered(2, None)])
+    choose, stolen = first._choose, []
+
+    def choose_too_slowly(found, room):
+        chosen = choose(found, room)
+        stolen.extend(second.poll(2, 0.0) if not stolen else ())
+        return chosen
+
+    monkeypatch.setattr(first, "_choose", choose_too_slowly)
+    assert bodies(take(first, 3)) == [b"free", b"0", b"1"]
+    assert bodies(stolen) == [b"0", b"1"]
+    assert nothing(first)
+    second.ack(stolen)
+    assert bodies(take(first, 3)) == [b"2", b"3", b"4"]
+
+
+def test_an_unordered_message_that_another_took_meanwhile_is_left_to_it(
+    publisher, first, second, monkeypatch
+):
+    publisher.publish_many(numbered(4, None))
+    choose, stolen = first._choose, []
+
+    def choose_too_slowly(found, room):
+        chosen = choose(found, room)
+        stolen.extend(second.poll(2, 0.0))
+        return chosen
+
+    monkeypatch.setattr(first, "_choose", choose_too_slowly)
+    assert bodies(first.poll(3, 0.0)) == [b"2"]
+    assert bodies(stolen) == [b"0", b"1"]
