@@ -148,7 +148,7 @@ def lowered(headers: Mapping[str, str]) -> Mapping[str, str]:
     """*headers* as `lookup` reads them fastest; a mapping that does not care about case stays as it is."""
     if getattr(headers, "case_insensitive", False):
         return headers
-    return Lowered({name.lower(): value for name, value in headers.items()})
+    return Lowered(zip(map(str.lower, headers), headers.values(), strict=True))
 
 
 def lookup(headers: Mapping[str, str], name: str) -> str | None:
@@ -176,7 +176,8 @@ def extract(headers: Mapping[str, str] | None, original: Mapping[str, str] | Non
     if not headers:
         return active.new()
     if active.extract is None:
-        return accept(lookup(headers, active.lowered))
+        value = lookup(headers, active.lowered)
+        return value if isinstance(value, str) and _safe_id(value) else active.new()
     try:
         return accept(active.extract(headers if original is None else original))
     except Exception:  # noqa: BLE001 - a request must not fail because of its correlation id

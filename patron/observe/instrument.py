@@ -92,13 +92,14 @@ class Operation:
         token, self._token = self._token, None
         if token is None:
             return
-        _reset(_current, token)
-        if self._id_token is not None:
-            _reset(correlation.id_variable, self._id_token)
-            self._id_token = None
-        if self._forwarded_token is not None:
-            _reset(correlation.forwarded_variable, self._forwarded_token)
-            self._forwarded_token = None
+        try:
+            _current.reset(token)
+            if self._id_token is not None:
+                correlation.id_variable.reset(self._id_token)
+            if self._forwarded_token is not None:
+                correlation.forwarded_variable.reset(self._forwarded_token)
+        except ValueError:
+            pass  # It was made current in another thread, whose context keeps it.
 
     @contextmanager
     def use(self) -> Iterator[Operation]:
@@ -293,13 +294,6 @@ def _check_labels(name: str, chosen: MetricSet | None, labels: Mapping[str, str]
             raise ConfigError(
                 f"instrument {name!r} must give {definition.name} the labels {', '.join(sorted(missing))}"
             )
-
-
-def _reset(variable: contextvars.ContextVar[Any], token: contextvars.Token[Any]) -> None:
-    try:
-        variable.reset(token)
-    except ValueError:
-        pass  # It was set in the context of another thread, where it ends with that context.
 
 
 def _captured(operation: Operation, seconds: float) -> capturing.CapturedOperation:

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from patron.correlation import lookup
-
 __all__ = [
     "SAMPLED",
     "Carried",
@@ -99,7 +97,11 @@ def child_of(parent: TraceContext) -> TraceContext:
 
 
 def extract(headers: Mapping[str, str], w3c_first: bool = False) -> TraceContext | None:
-    """The context that *headers* carry in either format; None when there is none or it is malformed."""
+    """
+    The context that *headers* carry in either format; None when there is none or it is malformed.
+
+    They are looked up by lower-case names: `patron.correlation.lowered` makes that right.
+    """
     if w3c_first:
         return _from_w3c(headers) or _from_jaeger(headers)
     return _from_jaeger(headers) or _from_w3c(headers)
@@ -120,7 +122,7 @@ def inject_w3c(context: TraceContext, headers: dict[str, str]) -> None:
 
 
 def _from_jaeger(headers: Mapping[str, str]) -> TraceContext | None:
-    value = lookup(headers, "uber-trace-id")
+    value = headers.get("uber-trace-id")
     if not value:
         return None
     # Some clients escape the colons (https://www.jaegertracing.io/sdk-migration/#propagation-format).
@@ -135,7 +137,7 @@ def _from_jaeger(headers: Mapping[str, str]) -> TraceContext | None:
 
 
 def _from_w3c(headers: Mapping[str, str]) -> TraceContext | None:
-    value = lookup(headers, "traceparent")
+    value = headers.get("traceparent")
     match = _w3c(value) if value else None
     if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,14 @@ from hypothesis import strategies as st
 
 from patron import correlation
 from patron.observe import TraceSettings, capture, operation, propagation, trace
-from patron.observe.propagation import TraceContext, extract, inject_jaeger, inject_w3c
+from patron.observe.propagation import TraceContext, inject_jaeger, inject_w3c
 
 ids64 = st.integers(1, 2**64 - 1)
 ids128 = st.integers(1, 2**128 - 1)
+
+
+def extract(headers: Mapping[str, str], *, w3c_first: bool = False) -> TraceContext | None:
+    return propagation.extract(correlation.lowered(headers), w3c_first)
 
 
 def ids(context: TraceContext | None) -> tuple[int, int, int, int]:
