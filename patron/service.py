@@ -20,7 +20,7 @@ from patron.errors import ConfigError, ServiceError
 from patron.health import Check, Checks
 from patron.http import HttpSettings, Route
 from patron.observe import log
-from patron.observe.log import LogSettings
+from patron.observe.log import Format, Level, LogSettings
 from patron.observe.trace import TraceSettings
 from patron.periodic import Periodic
 from patron.slots import Slot, run_directory
@@ -63,6 +63,9 @@ class Inspection:
     death_window: float
     run_directory: str | None
     has_sighup_hook: bool
+    log_level: Level
+    log_format: Format
+    log_fields: Mapping[str, Any]
     ports: tuple[tuple[str, int], ...]
     warnings: tuple[str, ...] = ()
 
@@ -189,6 +192,9 @@ class Service:
             death_window=self.process.death_window,
             run_directory=str(self.process.run_directory) if self.process.run_directory else None,
             has_sighup_hook=self.on_sighup is not None,
+            log_level=self.log.level,
+            log_format=self.log.format,
+            log_fields=dict(self.log.fields),
             ports=((own.host, own.port), *(p for c in self.components for p in getattr(c, "ports", ()))),
             warnings=tuple(warnings),
         )
@@ -332,6 +338,7 @@ class LiveService:
         self._alive = Checks({"alive": service.alive_check} if service.alive_check else {})
         self._threads: list[threading.Thread] = []
         self._published = threading.Event()  # set: publish now
+        log.on_fatal(self._fatal)
 
     # Starting.
 
@@ -383,6 +390,11 @@ class LiveService:
             routes=len(self.service.routes),
             port=self.service.http.port,
         )
+
+    def _fatal(self, event: str) -> None:
+        """Somebody logged with ``fatal``: the service ends with status 1, through its stop budget."""
+        self._own_errors.append(ServiceError(f"fatal: {event}"))
+        self.on_end(f"fatal: {event}")
 
     def _fail(self, reason: str, error: BaseException) -> None:
         failure = ServiceError(f"{reason}: {type(error).__name__}: {error}")
@@ -479,6 +491,7 @@ class LiveService:
             for hook in self.service.on_stop if self.started.is_set() else ():
                 self._guarded(f"on_stop hook {_named(hook)}", registry.bind(hook, self.resources, given=0))
         self._guarded("closing resources", self._stack.close)
+        log.on_fatal(None)
         self._step = None
 
     def _guarded(self, what: str, call: Callable[[], Any]) -> None:

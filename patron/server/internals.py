@@ -17,6 +17,7 @@ version is taken over by making that test pass again.
 ``Arbiter.handle_hup``, ``handle_int``   found by name on the instance, run in the arbiter's loop
 ``Arbiter.setup``, ``stop``              called on the instance
 ``Arbiter.spawn_workers``                called by the arbiter's loop at least once a second
+``glogging.Logger.setup``                sets the handlers of ``error_log``, marked ``_gunicorn``
 ``HaltServer``                           raised in ``child_exit``, ends the run
 =======================================  =============================================================
 """
@@ -27,6 +28,15 @@ from gunicorn import http as gunicorn_http
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
+from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-__all__ = ["Arbiter", "BaseApplication", "HaltServer", "TConn", "ThreadWorker", "gunicorn_http"]
+__all__ = [
+    "Arbiter",
+    "BaseApplication",
+    "GunicornLogger",
+    "HaltServer",
+    "TConn",
+    "ThreadWorker",
+    "gunicorn_http",
+]

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from patron.errors import ConfigError, PatronError
+from patron.observe import log
+from patron.observe.log import LogSettings
 from patron.server.internals import Arbiter, HaltServer
 from patron.service import Inspection
 from patron.slots import Board, Slot
@@ -141,6 +143,7 @@ def _chained(ours: Callable[..., None], theirs: Callable[..., Any]) -> Callable[
 def _when_ready(server: Any) -> None:
     """The arbiter listens, nothing is forked yet: make what the processes will share."""
     global _state
+    _start_log(prepared())
     directory, lock = _run_directory(prepared())
     workers = server.cfg.workers
     _state = RunState(prepared(), Board(4 * workers + 8), directory, lock)
@@ -150,6 +153,14 @@ def _when_ready(server: Any) -> None:
     server.setup = partial(_setup, server)
     server.stop = partial(_stop, server)
     server.spawn_workers = partial(_spawn_workers, server)
+
+
+def _start_log(inspection: Inspection) -> None:
+    """Write the arbiter's own lines like the workers'; no thread is needed for that."""
+    settings = LogSettings(
+        level=inspection.log_level, format=inspection.log_format, fields=dict(inspection.log_fields)
+    )
+    log.start(inspection.name, inspection.version, settings)
 
 
 def _pre_fork(server: Any, worker: Any) -> None:

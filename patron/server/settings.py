@@ -36,6 +36,7 @@ def gunicorn_settings(inspection: Inspection) -> dict[str, Any]:
         "http_parser": "auto" if _safe_parser_installed() else "python",
         "accesslog": None,
         "errorlog": "-",
+        "logger_class": "patron.server.logger.ServerLog",
         "loglevel": "warning",
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -321,6 +322,34 @@ def test_a_port_in_use_is_one_line_and_status_1_at_once(service: ServiceProcess)
             said = [line for line in service.output().splitlines() if line.strip()]
             assert len(said) == 1, said
             assert f":{service.port}" in said[0]
+
+
+@WAYS
+def test_a_fatal_log_line_ends_the_service_with_status_1(service: ServiceProcess, start: Start) -> None:
+    module = (
+        MODULE
+        + """
+    def fatal(request):
+        from patron.observe import log
+        log.fatal("the licence has run out")
+    """
+    )
+    service.write(module, ROUTES + '\n        - {method: GET, path: /fatal, processor: "shop:fatal"}')
+    start(service)
+    assert service.get("/fatal").status == 500
+    assert service.wait() == 1
+    assert service.lines("the licence has run out")[0]["lvl"] == "fatal"
+
+
+def test_every_line_of_a_run_is_json_also_those_of_the_server(service: ServiceProcess) -> None:
+    service.write(MODULE, ROUTES)
+    service.start()
+    os.kill(service.workers()[0], signal.SIGKILL)
+    service.until(lambda: "Perhaps out of memory" in service.output())
+    service.until_ready()
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert all(json.loads(line)["srv"] == "shop" for line in service.output().splitlines())
 
 
 def test_a_worker_says_which_error_kept_a_resource_from_opening(service: ServiceProcess) -> None:
