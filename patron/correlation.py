@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from patron.errors import ConfigError
 
@@ -29,11 +29,14 @@ __all__ = [
     "new_id",
     "outgoing",
     "settings",
+    "show_through",
+    "shown",
     "use",
 ]
 
 Extractor = Callable[[Mapping[str, str]], "str | None"]
 Contributor = Callable[[dict[str, str]], None]
+ContextFilter = Callable[[Mapping[str, str]], Mapping[str, Any]]
 
 # What ids of the usual generators are made of. It leaves out whatever could end a header line, a
 # JSON string or a shell word, since ids are pasted into all three.
@@ -47,6 +50,8 @@ forwarded_variable: contextvars.ContextVar[Mapping[str, str] | None] = contextva
     "patron_forwarded", default=None
 )
 _contributors: list[Contributor] = []
+context_filter: ContextFilter | None = None
+"""What `shown` passes the fields through; `show_through` sets it."""
 
 
 def uuid4() -> str:
@@ -203,6 +208,28 @@ def current() -> str | None:
 def forwarded() -> Mapping[str, str]:
     """The forwarded headers of what is being done now."""
     return forwarded_variable.get() or {}
+
+
+def show_through(chosen: ContextFilter | None) -> None:
+    """Pass what logs and spans show of the correlation through *chosen*, which hides or changes what is secret."""
+    global context_filter
+    context_filter = chosen
+
+
+def shown() -> Mapping[str, Any]:
+    """
+    The id (``correlationID``) and the forwarded headers of what is being done now, as logs and spans may show them.
+
+    A filter that raises lets nothing through.
+    """
+    identifier = id_variable.get()
+    if identifier is None:
+        return {}
+    carried = {"correlationID": identifier, **(forwarded_variable.get() or {})}
+    try:
+        return carried if context_filter is None else dict(context_filter(carried))
+    except Exception as error:  # noqa: BLE001 - it is the user's code, and it must not show what it should hide
+        return {"correlationID": f"<context filter raised {type(error).__qualname__}>"}
 
 
 @contextlib.contextmanager

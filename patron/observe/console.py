@@ -23,18 +23,15 @@ _control = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 class ConsoleLines:
     """``12:03:04.567 info  event  key=value ...  (module:12)``; a traceback follows on lines of its own."""
 
-    def __init__(
-        self, limit: int | None = None, *, colours: bool = False, context_filter: Any = None
-    ) -> None:
+    def __init__(self, limit: int | None = None, *, colours: bool = False) -> None:
         self._limit = limit
         self._colours = colours
-        self._filter = context_filter
 
     def render(self, level: str, event: str, src: str, nanoseconds: int, fields: Mapping[str, Any]) -> bytes:
         """The line, with its line feed; never raises."""
         seconds, rest = divmod(nanoseconds, 1_000_000_000)
         clock = time.strftime("%H:%M:%S", time.localtime(seconds))
-        shown = {**self._correlation(), **fields}
+        shown = {**correlation.shown(), **fields}
         trace = shown.pop("exception", None)
         pairs = "".join(f" {_shown_key(name)}={_shown(value)}" for name, value in shown.items())
         line = (
@@ -47,16 +44,6 @@ class ConsoleLines:
     def _coloured(self, level: str) -> str:
         padded = f"{level:<5}"
         return f"{_colours.get(level, _bold_red)}{padded}{_plain}" if self._colours else padded
-
-    def _correlation(self) -> Mapping[str, Any]:
-        identifier = correlation.current()
-        if identifier is None:
-            return {}
-        carried = {"correlationID": identifier, **correlation.forwarded()}
-        try:
-            return dict(self._filter(carried)) if self._filter is not None else carried
-        except Exception as error:  # noqa: BLE001 - what may be secret is not shown because its filter failed
-            return {"correlationID": f"<context filter raised {type(error).__qualname__}>"}
 
 
 def on_terminal(descriptor: int = 2) -> bool:

@@ -202,36 +202,41 @@ class Instrument:
 
     def _start_inbound(self, headers: Mapping[str, str] | None, count: int) -> Operation:
         identifier, parent, carried = _read(headers) if headers else (correlation.new_id(), None, None)
-        operation = self._begin(identifier, parent, count)
-        operation._id_token = correlation.id_variable.set(identifier)
+        id_token = correlation.id_variable.set(identifier)
+        forwarded_token = None
         if carried or correlation.forwarded_variable.get():
-            operation._forwarded_token = correlation.forwarded_variable.set(carried)
+            forwarded_token = correlation.forwarded_variable.set(carried)
+        operation = self._begin(identifier, parent, count)
+        operation._id_token = id_token
+        operation._forwarded_token = forwarded_token
         return operation
 
     def _start_inside(self, count: int) -> Operation:
         outer = _current.get()
+        parent = None if outer is None else outer.context
         identifier = correlation.id_variable.get()
         if identifier is not None:
-            return self._begin(identifier, None if outer is None else outer.context, count)
+            return self._begin(identifier, parent, count)
         identifier = correlation.new_id()
-        operation = self._begin(identifier, None if outer is None else outer.context, count)
-        operation._id_token = correlation.id_variable.set(identifier)
+        id_token = correlation.id_variable.set(identifier)
+        operation = self._begin(identifier, parent, count)
+        operation._id_token = id_token
         return operation
 
     def _begin(self, identifier: str, parent: TraceContext | None, count: int) -> Operation:
         context, sampling = trace.context_for(parent, self.name)
         operation = Operation(self, identifier, context, count)
         if context.flags & SAMPLED and trace.backend is not None:
-            operation._span = trace.backend.begin(context, self.name, self._span_tags(identifier, sampling))
+            operation._span = trace.backend.begin(context, self.name, self._span_tags(sampling))
         operation._token = _current.set(operation)
         operation.started = perf_counter()
         return operation
 
-    def _span_tags(self, identifier: str, sampling: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _span_tags(self, sampling: Mapping[str, Any] | None) -> dict[str, Any]:
         tags: dict[str, Any] = {
             "component": self.system,
             "version": trace.version,
-            "correlationID": identifier,
+            **correlation.shown(),
         }
         if self.kind != "internal":
             tags["span.kind"] = self.kind

@@ -46,17 +46,13 @@ class JsonLines:
     Args:
         limit: the longest line in bytes; of a longer one the long values are cut in the middle, and
             it says ``"cut":true``.
-        context_filter: see `patron.observe.log.LogSettings`.
     """
 
-    def __init__(
-        self, fixed: Mapping[str, Any], limit: int | None = None, context_filter: Any = None
-    ) -> None:
+    def __init__(self, fixed: Mapping[str, Any], limit: int | None = None) -> None:
         self._fixed = dict(fixed)
         self._static = _members(self._fixed)
         self._taken = RESERVED | self._fixed.keys()
         self._limit = limit
-        self._filter = context_filter
 
     def render(self, level: str, event: str, src: str, nanoseconds: int, fields: Mapping[str, Any]) -> bytes:
         """The line, with its line feed; never raises."""
@@ -74,18 +70,9 @@ class JsonLines:
         identifier = correlation.id_variable.get()
         if identifier is None:
             return ""
-        forwarded = correlation.forwarded_variable.get()
-        if self._filter is None and not forwarded:
+        if correlation.context_filter is None and not correlation.forwarded_variable.get():
             return f',"correlationID":{text(identifier)}'
-        return _members(self._filtered({"correlationID": identifier, **(forwarded or {})}))
-
-    def _filtered(self, carried: Mapping[str, str]) -> Mapping[str, Any]:
-        if self._filter is None:
-            return carried
-        try:
-            return dict(self._filter(carried))
-        except Exception as error:  # noqa: BLE001 - what may be secret is not shown because its filter failed
-            return {"correlationID": f"<context filter raised {type(error).__qualname__}>"}
+        return _members(correlation.shown())
 
 
 def json_factory(fields: Mapping[str, Any]) -> LineWriter:

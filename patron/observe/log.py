@@ -50,7 +50,6 @@ __all__ = [
 
 Level = Literal["debug", "info", "warn", "error", "fatal", "panic"]
 Format = Literal["json", "console"]
-ContextFilter = Callable[[Mapping[str, str]], Mapping[str, Any]]
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -73,14 +72,14 @@ class LogSettings:
         level: the lowest level that is written.
         format: ``json``, one object on each line, or ``console`` for reading by eye.
         fields: further fields of every line.
-        context_filter: gets the correlation fields of a line (``correlationID`` and the forwarded
-            headers) and returns the ones to write; hides or changes what is secret.
+        context_filter: gets ``correlationID`` and the forwarded headers and returns what logs and
+            spans may show of them; hides or changes what is secret.
     """
 
     level: Level = "info"
     format: Format = "json"
     fields: Mapping[str, Any] = field(default_factory=dict)
-    context_filter: ContextFilter | None = None
+    context_filter: correlation.ContextFilter | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -215,6 +214,7 @@ def start(name: str, version: str, settings: LogSettings) -> None:
     sink = FileSink()
     fields = {"srv": name, "ver": version, "host": os.uname().nodename, **settings.fields}
     lines = _lines(settings, fields, sink.limit)
+    correlation.show_through(settings.context_filter)
     setup(lambda _: LineWriter(lines, sink), level=settings.level)
     rootlog.install(lines, sink, LEVELS[settings.level])
 
@@ -225,6 +225,7 @@ def stop() -> None:
     from patron.observe import rootlog
 
     rootlog.remove()
+    correlation.show_through(None)
     _write, _level = None, _debug
 
 
@@ -238,10 +239,8 @@ def _lines(settings: LogSettings, fields: Mapping[str, Any], limit: int | None) 
     from patron.observe import console, jsonlog
 
     if settings.format == "console":
-        return console.ConsoleLines(
-            limit, colours=console.on_terminal(), context_filter=settings.context_filter
-        )
-    return jsonlog.JsonLines(fields, limit, settings.context_filter)
+        return console.ConsoleLines(limit, colours=console.on_terminal())
+    return jsonlog.JsonLines(fields, limit)
 
 
 def set_level(level: Level, logger: str | None = None) -> None:

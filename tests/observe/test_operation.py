@@ -201,6 +201,21 @@ def test_a_span_has_the_tags_of_its_operation() -> None:
     assert seen.spans[0].seconds is not None
 
 
+def test_a_span_has_the_forwarded_headers_as_far_as_they_may_be_shown() -> None:
+    correlation.configure(CorrelationSettings(forward=("X-App", "X-User")))
+    correlation.show_through(
+        lambda carried: {name: value for name, value in carried.items() if name != "X-User"}
+    )
+    try:
+        with capture() as seen, operation("server", "http", "/", {"X-App": "shop", "X-User": "ann"}):
+            assert correlation.outgoing()["X-User"] == "ann"
+    finally:
+        correlation.show_through(None)
+    assert seen.spans[0].tags["X-App"] == "shop"
+    assert "X-User" not in seen.spans[0].tags
+    assert "correlationID" in seen.spans[0].tags
+
+
 def test_nothing_is_captured_after_the_block() -> None:
     with capture() as seen, operation("client", "sql", "db"):
         pass
