@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -57,14 +58,20 @@ class _Sqlite3:
     def __init__(self) -> None:
         import sqlite3
 
+        class Connection(sqlite3.Connection):
+            """One that weak references can remember."""
+
         self._module: ModuleType = sqlite3
+        self._factory = Connection
         self.Error: type[Exception] = sqlite3.Error
 
     def version(self) -> str:
         return str(self._module.sqlite_version)
 
     def connect(self, uri: str) -> Any:
-        return self._module.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        return self._module.connect(
+            uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False, factory=self._factory
+        )
 
     def code(self, error: BaseException) -> int:
         return int(getattr(error, "sqlite_errorcode", None) or 0)
@@ -111,7 +118,7 @@ def driver(name: DriverName) -> Driver:
     Raises:
         MissingExtra: apsw is not installed. ConfigError: its SQLite is too old.
     """
-    found: Driver = _Apsw() if name == "apsw" else _Sqlite3()
+    found = _loaded(name)
     if _numbers(found.version()) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise ConfigError(
@@ -120,9 +127,14 @@ def driver(name: DriverName) -> Driver:
     return found
 
 
+@functools.cache
+def _loaded(name: DriverName) -> Driver:
+    return _Apsw() if name == "apsw" else _Sqlite3()
+
+
 def sqlite_version(name: DriverName = "sqlite3") -> SqliteVersion:
     """Which SQLite the driver *name* brings; raises `MissingExtra` without apsw."""
-    version = driver(name).version()
+    version = _loaded(name).version()
     return SqliteVersion(name, version, _has_fix(version))
 
 

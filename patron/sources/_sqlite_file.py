@@ -97,14 +97,22 @@ class Database:
     @contextlib.contextmanager
     def translated_transaction(self) -> Iterator[None]:
         """A `transaction` whose block uses the driver; of its errors only those of the file are translated."""
-        with self.transaction():
-            try:
+        self.execute("PRAGMA busy_timeout = 0")  # for our patience instead of SQLite's, see _patiently
+        try:
+            with self.transaction():
                 yield
-            except self.driver.Error as error:
-                translated = self._translated(error)
-                if isinstance(translated, StorageFull | ConnectionLost | Locked):
-                    raise translated from error
-                raise
+        except self.driver.Error as error:
+            translated = self._translated(error)
+            if isinstance(translated, StorageFull | ConnectionLost | Locked):
+                raise translated from error
+            raise
+        finally:
+            self.patient_by_itself()
+
+    def patient_by_itself(self) -> None:
+        """Let SQLite wait for locks, for a caller who uses the connection without us."""
+        with contextlib.suppress(SourceError):
+            self.execute(f"PRAGMA busy_timeout = {round(self.settings.busy_timeout * 1000)}")
 
     # -- opening -------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from patron.errors import ConfigError, ConnectionLost, PatronError, PublishFailed, SourceError, StorageFull
 from patron.sources import _sqlite_bell as bell
@@ -64,6 +65,7 @@ class SqlitePublisher:
         self._waiting: list[_Request] = []  # guarded by _queue
         self._queue = threading.Lock()
         self._turn = threading.Lock()  # guards the connection and the lock file
+        self._schemas: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # of the callers' connections
         self._database: Database | None = None
         self._locks: Locks | None = None
         self._closed = False
@@ -127,7 +129,7 @@ class SqlitePublisher:
                 (https://sqlite.org/howtocorrupt.html section 2.2.1), hence ``SqliteSource.connect``.
         """
         row = Outgoing(topic, body, key, headers or {}, delay).row(time.time())
-        schema = self._schema_in(connection)
+        schema = self._schema_of(connection)
         cursor = connection.cursor()
         cursor.execute(_insert([row], schema), row)
         number = driver(self.settings.driver).inserted(connection, cursor)
@@ -204,6 +206,16 @@ class SqlitePublisher:
             self._disconnect()
 
     # -- the caller's connection -----------------------------------------------------------------
+
+    def _schema_of(self, connection: Any) -> str:
+        """`_schema_in`, found out once for each connection that can be remembered, as ``connect`` makes them."""
+        try:
+            known = self._schemas.get(connection)
+        except TypeError:
+            return self._schema_in(connection)
+        if known is None:
+            known = self._schemas[connection] = self._schema_in(connection)
+        return known
 
     def _schema_in(self, connection: Any) -> str:
         """The name under which *connection* knows our file."""

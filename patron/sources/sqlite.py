@@ -122,11 +122,11 @@ class SqliteSource:
         """
         A connection of `driver` to the file for the user's own tables, and for ``publish_in``.
 
-        It is in autocommit mode (say ``BEGIN`` and ``COMMIT``), waits 5 s for locks, and leaves
+        It is in autocommit mode (say ``BEGIN`` and ``COMMIT``), waits for locks, and leaves
         checkpoints to Patron. The caller closes it, and keeps it to one thread at a time.
         """
         database = Database(self._file())
-        database.execute(f"PRAGMA busy_timeout = {round(self.busy_timeout * 1000)}")
+        database.patient_by_itself()
         return database.detach()
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from patron.errors import ConfigError, PublishFailed
+from patron.errors import ConfigError, PublishFailed, SourceError
 from patron.sources.sqlite import Outgoing, SqlitePublisher, SqliteSource
 
 
@@ -54,6 +54,42 @@ def test_publish_in_never_was_when_the_user_rolls_back(source, publisher):
     connection.execute("ROLLBACK")
     publisher.publish("orders", b"3")
     assert found(source) == [b"3"]
+    connection.close()
+
+
+def test_a_transaction_is_all_or_nothing_and_waits_for_its_turn(source, publisher):
+    connection, other = source.connect(), source.connect()
+    connection.execute("CREATE TABLE paid (id TEXT PRIMARY KEY)")
+    with source.transaction(connection):
+        connection.execute("INSERT INTO paid VALUES ('o1')")
+        publisher.publish_in(connection, "orders", b"o1")
+
+    def pay_twice() -> None:
+        with source.transaction(connection):
+            publisher.publish_in(connection, "orders", b"o2")
+            connection.execute("INSERT INTO paid VALUES ('o1')")
+
+    with pytest.raises((sqlite3.IntegrityError, apsw.ConstraintError)):
+        pay_twice()
+    other.execute("BEGIN IMMEDIATE")
+    ender = threading.Timer(0.2, other.execute, ("COMMIT",))
+    ender.start()
+    with source.transaction(connection):
+        publisher.publish_in(connection, "orders", b"o4")
+    ender.join()
+    assert found(source) == [b"o1", b"o4"]
+    assert list(connection.execute("PRAGMA busy_timeout")) == [(5000,)]
+    connection.close()
+    other.close()
+
+
+def test_a_transaction_that_never_gets_its_turn_says_so(tmp_path):
+    source = SqliteSource(tmp_path / "queue.db", "orders", busy_timeout=0.1)
+    connection, other = source.connect(), source.connect()
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SourceError, match=r"locked for 0\.1 s"), source.transaction(connection):
+        raise AssertionError("not reached")
+    other.close()
     connection.close()
 
 
