@@ -37,6 +37,8 @@ __all__ = [
 # What every Prometheus since 2014 reads; names are in the classic character set anyway.
 _content_type = "text/plain; version=0.0.4; charset=utf-8"
 
+_variable = "PROMETHEUS_MULTIPROC_DIR"
+
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds in seconds, as every Prometheus client has them by default."""
 
@@ -49,6 +51,7 @@ _children: dict[tuple[Definition, tuple[str, ...]], Any] = {}
 _directory: Path | None = None
 _slot: int | None = None
 _value_class_before: Any = None
+_variable_before: str | None = None
 _files: SlotFiles | None = None
 epoch = 0
 """Grows whenever the children that were bound so far are of no use any more."""
@@ -273,7 +276,7 @@ def _use_files(slot: int, directory: Path) -> None:
     `values.ValueClass` up when they are made, so it can be decided later, too. The variable is set
     as well, for the code of the user that looks at it.
     """
-    global _files, _value_class_before
+    global _files, _value_class_before, _variable_before
     from prometheus_client import REGISTRY, values
 
     from patron.observe.adopting import adopt
@@ -282,7 +285,8 @@ def _use_files(slot: int, directory: Path) -> None:
     _files = SlotFiles(slot, directory)
     _value_class_before = values.ValueClass
     values.ValueClass = _files.value_class()
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    _variable_before = os.environ.get(_variable)
+    os.environ[_variable] = str(directory)
     adopt(REGISTRY)
 
 
@@ -291,7 +295,9 @@ def _leave_files() -> None:
     from prometheus_client import values
 
     values.ValueClass = _value_class_before
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    os.environ.pop(_variable, None)
+    if _variable_before is not None:
+        os.environ[_variable] = _variable_before
     if _files is not None:
         _files.close()
         _files = None
