@@ -133,8 +133,7 @@ class Periodic:
         while (tick := self._wait(schedule, due, stop)) is not None:
             seat.note(schedule.kind, tick)
             self._run_once(runner, stop)
-            due, passed = schedule.skip(tick)
-            self._count_skipped(passed)
+            due = self._after(schedule, tick)
 
     def _first(self, schedule: Schedule, seat: Seat) -> float:
         """The first tick: the one after the last that another worker ran, or as if there was none."""
@@ -148,14 +147,21 @@ class Periodic:
         self._state.phase = "waiting"
         while not stop.is_set():
             if schedule.corrected():
-                log.warn("the clock was set, the schedule begins anew")
-                due = schedule.next(schedule.now())
+                due = _anew(schedule)
             left = due - schedule.now()
             if left <= 0:
                 return due
             self._state.next = self._now() + left
             stop.wait(min(left, LOOK))
         return None
+
+    def _after(self, schedule: Schedule, tick: float) -> float:
+        """The tick to wait for after the run of *tick*."""
+        if schedule.corrected():
+            return _anew(schedule)
+        due, passed = schedule.skip(tick)
+        self._count_skipped(passed)
+        return due
 
     def _run_once(self, runner: Runner, stop: Stop) -> None:
         state = self._state
@@ -218,6 +224,11 @@ class Periodic:
     def __repr__(self) -> str:
         when = self.settings.cron if self.settings.every is None else f"every {self.settings.every:g} s"
         return f"Periodic({self.name!r}, {_name(self.function)}, {when})"
+
+
+def _anew(schedule: Schedule) -> float:
+    log.warn("the clock was set, the schedule begins anew")
+    return schedule.next(schedule.now())
 
 
 def _described(ended: Ended, at: float, seconds: float) -> dict[str, Any]:

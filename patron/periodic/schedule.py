@@ -15,6 +15,8 @@ __all__ = ["CORRECTION", "Cron", "Every", "Schedule"]
 #: Seconds. A time of day that jumps by more was set right, and the schedule begins anew; by less, no tick
 #: is lost or repeated. The limit is the one of Debian's cron(8).
 CORRECTION = 3 * 3600.0
+#: Ticks that are looked at one by one; each costs some microseconds.
+_MANY = 20_000
 
 
 class Schedule(Protocol):
@@ -35,7 +37,7 @@ class Schedule(Protocol):
         ...
 
     def skip(self, tick: float) -> tuple[float, int]:
-        """The first tick after *tick* that has not passed yet, and how many in between have."""
+        """The first tick after *tick* that has not passed yet, and how many in between have; cron counts to 20,000."""
         ...
 
     def corrected(self) -> bool:
@@ -132,6 +134,8 @@ class Cron:
         now = self.now()
         due, passed = self.next(tick), 0
         while due < now:
+            if passed == _MANY:
+                return self.next(now), passed
             due, passed = self.next(due), passed + 1
         return due, passed
 

@@ -98,6 +98,13 @@ def test_cron_skips_and_counts_what_passes_during_a_run(day_from):
     assert periodic.info()["skipped_ticks"] == 4
 
 
+def test_a_cron_tick_at_the_very_end_of_a_run_is_not_skipped(day_from):
+    day = day_from("2026-11-21 06:59:30")
+    periodic = day.periodic(lambda: day.clock.advance(60), cron="* * * * *")
+    assert read(day.pass_(periodic, 150)) == ["21 07:00:00+00", "21 07:01:00+00"]
+    assert periodic.info()["skipped_ticks"] == 0
+
+
 @pytest.mark.parametrize(
     ("start", "expected"),
     [
@@ -179,4 +186,12 @@ def test_a_clock_that_is_set_right_by_days_runs_nothing_for_the_time_in_between(
     day.clock.advance = advance
     periodic = day.periodic(cron="0 * * * *")
     assert read(day.pass_(periodic, HOUR)) == ["01 10:00:00+00"]
+    assert periodic.info()["skipped_ticks"] == 0
+
+
+def test_a_clock_that_is_set_right_during_a_run_skips_and_counts_nothing(day_from):
+    day = day_from("1970-01-01 00:00:30")
+    jumps = iter([56 * 365.25 * 24 * HOUR])
+    periodic = day.periodic(lambda: day.jump(next(jumps, 0)), cron="* * * * *")
+    assert read(day.pass_(periodic, 100)) == ["01 00:01:00+00", "01 00:02:00+00"]
     assert periodic.info()["skipped_ticks"] == 0

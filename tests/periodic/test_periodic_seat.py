@@ -90,6 +90,21 @@ def test_who_takes_over_goes_on_with_the_schedule_and_does_not_begin_at_once(sha
     assert day.pass_(periodic, 30) == [30, 40, 50]
 
 
+def test_each_tick_that_is_run_is_known_to_who_takes_over(shared, day):
+    day.pass_(day.periodic(every=10, one_worker=True), 23)
+    assert day.pass_(day.periodic(every=10, one_worker=True), 20) == [10, 20, 30, 40]
+
+
+def test_a_note_of_long_ago_holds_nobody_up(shared, day):
+    seat = SharedSeat(shared, "tick")
+    assert seat.take()
+    seat.note("cron", 0.0)
+    seat.close()
+    periodic = day.periodic(cron="* * * * *", one_worker=True)
+    assert [time - 1_700_000_000 for time in day.pass_(periodic, 50)] == [0, 40]
+    assert periodic.info()["skipped_ticks"] == 20_000
+
+
 def test_a_tick_that_nobody_ran_during_the_change_is_run_late(shared, day):
     seat = SharedSeat(shared, "tick")
     assert seat.take()
