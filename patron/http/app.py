@@ -93,7 +93,7 @@ class _Flask(flask.Flask):
         meant = failure.meaning(e, environ[EXCHANGE])
         if meant is None:
             return super().handle_exception(e)  # a user's handler for 500 applies
-        answer = failure.render(meant.status, meant.payload, meant.headers, environ)
+        answer = failure.render(meant.status, meant.payload, meant.headers.items(), environ)
         return self.finalize_request(_reply(answer), from_error_handler=True)
 
     def log_exception(self, exc_info: Any) -> None:

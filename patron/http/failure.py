@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +44,7 @@ class Failure(NamedTuple):
 def answer(error: BaseException, exchange: Exchange) -> Failure:
     """The answer to a request that failed with *error*. Nothing of an unexpected error gets into it."""
     meant = meaning(error, exchange) or InternalServerError()
-    return render(meant.status, meant.payload, meant.headers, exchange.environ)
+    return render(meant.status, meant.payload, meant.headers.items(), exchange.environ)
 
 
 def meaning(error: BaseException, exchange: Exchange) -> HTTPError | None:
@@ -86,9 +86,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def from_flask(error: HTTPException, environ: Mapping[str, Any]) -> Failure:
     """The answer for Flask's own exceptions: ``abort(404)``, no such route, no such method."""
     status = error.code or 500
-    text = error.description if error.description != type(error).description else None
-    headers = [(name, value) for name, value in error.get_headers(environ) if name.lower() != "content-type"]  # type: ignore[arg-type]
-    return render(status, {"error": text or phrase(status)}, dict(headers), environ)
+    usual = type(error).description
+    text = error.description if isinstance(usual, str | None) and error.description != usual else None
+    headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
+    return render(status, {"error": text or phrase(status)}, headers, environ)
 
 
 def phrase(status: int) -> str:
@@ -102,10 +103,12 @@ def phrase(status: int) -> str:
 STATUS_LINES = {status: f"{status} {phrase(status)}" for status in range(100, 600)}
 
 
-def render(status: int, payload: Any, headers: Mapping[str, str], environ: Mapping[str, Any]) -> Failure:
+def render(
+    status: int, payload: Any, headers: Iterable[tuple[str, str]], environ: Mapping[str, Any]
+) -> Failure:
     """*payload* as the ``Accept`` header wants it, or as JSON when that is not possible."""
     body, content_type = _encoded(payload, choose(environ.get("HTTP_ACCEPT"), encoding.media_types()))
-    clean = [(name, value) for name, value in headers.items() if _is_safe(name) and _is_safe(value)]
+    clean = [(name, value) for name, value in headers if _is_safe(name) and _is_safe(value)]
     return Failure(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *clean], body)
 
 

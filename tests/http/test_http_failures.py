@@ -147,6 +147,10 @@ def blueprint():
     def abort_with_response():
         flask.abort(flask.Response("own", 418))
 
+    @made.get("/form-field")
+    def form_field():
+        return flask.request.form["customer"]
+
     @made.get("/boom")
     def boom():
         raise ValueError("secret")
@@ -169,6 +173,7 @@ def test_views_may_abort_and_raise_as_processors_do(caplog):
     assert client.get("/abort/404").json == {"error": "Not Found"}
     assert client.get("/abort/405").status_code == 405
     assert client.get("/abort-with-words").json == {"error": "the customer is missing"}
+    assert client.get("/form-field").json == {"error": "Bad Request"}
     answer = client.get("/abort-with-response")
     assert (answer.status_code, answer.text) == (418, "own")
     assert client.get("/typed").json == {"error": "there is one"}

@@ -10,6 +10,8 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import flask
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from patron import correlation
@@ -247,6 +249,42 @@ def test_the_bytes_of_a_stream_are_counted(caplog):
     client = Client(application(get("/", lambda request: Response(iter([b"a" * 10, b"b"])))))
     client.get("/", buffered=True)
     assert access_lines(caplog)[0].fields["bytes"] == 11
+
+
+# ------------------------------------------------------------------ anything
+
+wire = st.text(st.characters(max_codepoint=255), max_size=30)
+_anything = application(
+    get("/x/<id>", lambda request: [request.path, dict(request.fields), dict(request.headers)]),
+    post("/<path:rest>", lambda request: request.decode()),
+)
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "BREW"]) | wire.filter(bool),
+    path=wire | wire.map(lambda text: "/x/" + text),
+    query=wire,
+    headers=st.dictionaries(st.sampled_from(["ACCEPT", "COOKIE", "X_CORRELATION_ID", "HOST", "X_ANY"]), wire),
+    content_type=st.none() | wire,
+    body=st.binary(max_size=20),
+)
+def test_whatever_comes_is_answered_and_observed(method, path, query, headers, content_type, body):
+    environ = {
+        **EnvironBuilder(input_stream=io.BytesIO(body)).get_environ(),
+        **{f"HTTP_{name}": value for name, value in headers.items()},
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "CONTENT_LENGTH": str(len(body)),
+    }
+    if content_type is not None:
+        environ["CONTENT_TYPE"] = content_type
+    with capture() as observed:
+        _, status, answered = run_wsgi_app(_anything, environ, buffered=True)
+    assert 200 <= int(status[:3]) < 500
+    assert [operation.outcome for operation in observed.operations] == [status[:3]]
+    assert len(answered.getlist("X-Correlation-Id")) == 1
+    assert current_operation() is None
 
 
 # ------------------------------------------------------------------ over a socket
