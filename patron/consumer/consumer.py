@@ -18,6 +18,17 @@ from patron.reliability.retry import RetryPolicy
 __all__ = ["Consumer"]
 
 
+_CREATED: Mapping[str, Any] = {
+    "state": "created",
+    "connected": False,
+    "assigned": 0,
+    "lag": None,
+    "held": 0,
+    "in_flight": 0,
+    "trouble": None,
+}
+
+
 class _Changes(TypedDict, total=False):
     """The settings as keywords; see `ConsumerSettings`."""
 
@@ -104,7 +115,7 @@ class Consumer:
         }
         if settings.batch is not None:
             described["batch"] = dataclasses.asdict(settings.batch)
-        return {**described, **(self._engine.info() if self._engine else {"state": "created"})}
+        return {**described, **(self._engine.info() if self._engine else _CREATED)}
 
     def ready(self) -> Verdict:
         """Not before the first assignment; afterwards as ``readiness`` says."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# At once, unlike the rest: its module has the same name, which would hide the function later.
+from patron.testing.until import until
+
 if TYPE_CHECKING:
     from patron.observe import capture as capture
     from patron.sources.memory import MemoryBroker as MemoryBroker
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     from patron.testing.driving import drain as drain
     from patron.testing.driving import driven as driven
     from patron.testing.running import Running as Running
-    from patron.testing.until import until as until
 
 # Looked up when first used: the contract imports pytest and `Running` a web server, which not every
 # test wants.
@@ -29,7 +31,6 @@ _HOMES = {
     "capture": "patron.observe",
     "drain": "patron.testing.driving",
     "driven": "patron.testing.driving",
-    "until": "patron.testing.until",
 }
 
 __all__ = [

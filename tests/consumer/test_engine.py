@@ -329,8 +329,9 @@ def test_a_retry_waits_as_the_policy_says_and_holds_only_its_lane() -> None:
     hour = RetryPolicy(attempts=2, initial=3600, cap=3600, jitter="none")
     publish(broker, "bad", "behind", key="a")
     publish(broker, "other", key="b")
-    with driven(Consumer("c", orders(broker, lease=1e6), process, retry=hour, clock=clock, now=clock.now)):
-        until(lambda: (b"other", 0) in tries)
+    consumer = Consumer("c", orders(broker, lease=1e6), process, retry=hour, clock=clock, now=clock.now)
+    with driven(consumer):
+        until(lambda: len(tries) == 2 and not consumer.info()["in_flight"])
         clock.advance(3599)
         time.sleep(0.1)
         assert (b"behind", 0) not in tries

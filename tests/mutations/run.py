@@ -1,0 +1,338 @@
+"""
+Breaks the consume engine on purpose, in a copy, and shows that a test notices each time.
+
+    python tests/mutations/run.py [part of a name ...]
+
+A mutation replaces one piece of text of the package and names the tests that must fail then. The
+same tests must pass on the unbroken copy. Prints a table; status 1 when a mutation survives, or
+when its text is not in the file any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 120
+
+LEDGER = "tests/consumer/test_ledger.py"
+ENGINE = "tests/consumer/test_engine.py"
+POLICY = "tests/consumer/test_policy.py"
+RELIABILITY = "tests/consumer/test_reliability.py"
+CONTRACT = "tests/sources/test_memory.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """*old* in *file* becomes *new*, and one of *tests* (a file, ``::`` and words for ``-k``) must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTATIONS = [
+    Mutation(
+        "two messages of a lane start at once",
+        "consumer/ledger.py",
+        "elif not (lane.ordered and lane.held):\n            self._list(lane, now)\n        if self._positional:",
+        "else:\n            self._list(lane, now)\n        if self._positional:",
+        LEDGER,
+    ),
+    Mutation(
+        "a commit jumps over a gap",
+        "consumer/ledger.py",
+        "while window and window[0].state == _DONE:",
+        "while window:",
+        f"{LEDGER}::contiguous",
+    ),
+    Mutation(
+        "results of a revoked lane are settled",
+        "consumer/ledger.py",
+        "            if not entry.live:\n                stale += 1\n            elif",
+        "            if",
+        f"{LEDGER}::revocation",
+    ),
+    Mutation(
+        "finished messages of a revoked lane are still acknowledged",
+        "consumer/ledger.py",
+        "self._finished = [message for message in self._finished if message.lane not in gone]",
+        "pass",
+        LEDGER,
+    ),
+    Mutation(
+        "what did not start goes to the end of its lane",
+        "consumer/ledger.py",
+        "lane.queue.appendleft(entry)",
+        "lane.queue.append(entry)",
+        LEDGER,
+    ),
+    Mutation(
+        "what waits behind a requeued message overtakes it",
+        "consumer/ledger.py",
+        "behind = [entry for lane in lanes for entry in lane.queue]",
+        "behind: list[Entry] = []",
+        f"{ENGINE}::requeueing or exit_lets",
+    ),
+    Mutation(
+        "what never started counts as a delivery",
+        "consumer/ledger.py",
+        "entry.message.deliveries = max(0, entry.message.deliveries - 1)",
+        "pass",
+        f"{CONTRACT}::did_not_start",
+    ),
+    Mutation(
+        "a revocation leaves the lane blocked for ever",
+        "consumer/ledger.py",
+        "            elif entry.state == _DELAYED:\n                self._release(entry.lane, now)",
+        "",
+        LEDGER,
+    ),
+    Mutation(
+        "a message is settled although its dead letter was not published",
+        "consumer/worker.py",
+        "            self._unburied(entry, verdict, error)\n        else:",
+        "            self.hand.done.append(entry)\n        else:",
+        f"{CONTRACT}::buried or confirmed",
+    ),
+    Mutation(
+        "a processor that exits takes its worker along",
+        "consumer/worker.py",
+        "        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the failure of this message",
+        "        except Exception as error:",
+        f"{CONTRACT}::system_exit",
+    ),
+    Mutation(
+        "a failed batch is settled as a whole",
+        "consumer/worker.py",
+        "            case _:\n                return entries",
+        "            case _:\n                self.hand.done.extend(entries)",
+        f"{CONTRACT}::batch",
+    ),
+    Mutation(
+        "a message given out too often is processed once more",
+        "consumer/policy.py",
+        "deliveries > self.max_deliveries",
+        "deliveries > self.max_deliveries + 1",
+        f"{CONTRACT}::too_often",
+    ),
+    Mutation(
+        "undecodable messages are tried again",
+        "consumer/policy.py",
+        "case DecodeError() | UnknownContentType():",
+        "case DecodeError() | UnknownContentType() if False:",
+        f"{CONTRACT}::undecodable",
+    ),
+    Mutation(
+        "one attempt more than allowed",
+        "reliability/retry.py",
+        "return failures >= self.attempts",
+        "return failures > self.attempts",
+        f"{RELIABILITY}::often",
+    ),
+    Mutation(
+        "a wait after the last try",
+        "reliability/retry.py",
+        "if policy.exhausted(failures, clock() - started + wait) or stop.wait(wait):",
+        "if stop.wait(wait) or policy.exhausted(failures, clock() - started + wait):",
+        f"{RELIABILITY}::never_waits",
+    ),
+    Mutation(
+        "a failing message lets its lane go on",
+        "consumer/desk.py",
+        "        if not lanes or not hand.run:\n            return",
+        "        return",
+        f"{ENGINE}::order_of_the_lane or exit_lets or holds_only or contract",
+    ),
+    Mutation(
+        "a delayed message lets its lane go on",
+        "consumer/ledger.py",
+        "                kept.append(entry)\n            else:\n                self._release(entry.lane, now)",
+        "                kept.append(entry)\n            self._release(entry.lane, now)",
+        f"{ENGINE}::holds_only",
+    ),
+    Mutation(
+        "a slow message keeps the others of its run",
+        "consumer/desk.py",
+        "STEAL_AFTER = 0.02",
+        "STEAL_AFTER = 1e9",
+        f"{ENGINE}::rest_of_its_run",
+    ),
+    Mutation(
+        "at a stop nothing is given back",
+        "consumer/desk.py",
+        "                self._nacks.append((0.0, messages))\n            self._work.notify_all()",
+        "                pass\n            self._work.notify_all()",
+        f"{CONTRACT}::did_not_start",
+    ),
+    Mutation(
+        "leases end while the last messages do",
+        "consumer/engine.py",
+        "            self._tend(subscription)\n            self._keep_alive(subscription)\n            self._desk.rest",
+        "            self._keep_alive(subscription)\n            self._desk.rest",
+        f"{ENGINE}::last_messages_end",
+    ),
+    Mutation(
+        "leases are never extended",
+        "consumer/engine.py",
+        "            self._extend(subscription)\n",
+        "",
+        f"{ENGINE}::leases",
+    ),
+    Mutation(
+        "prefetch is not a bound",
+        "consumer/engine.py",
+        "room = self._settings.held - self._desk.size - len(self._unsettled)",
+        "room = self._settings.held",
+        f"{ENGINE}::prefetch",
+    ),
+    Mutation(
+        "a full consumer stops polling",
+        "consumer/engine.py",
+        "            received = subscription.poll(0, 0.0)",
+        "            received: list[Any] = []",
+        f"{ENGINE}::prefetch",
+    ),
+    Mutation(
+        "a commit that failed is forgotten",
+        "consumer/engine.py",
+        "        self._settle_failures += 1\n",
+        "        self._settle_failures += 1\n        self._unsettled = []\n",
+        f"{ENGINE}::commit",
+    ),
+    Mutation(
+        "results outlive the connection they came over",
+        "consumer/engine.py",
+        "dropped = self._desk.reset() + len(self._unsettled)",
+        "dropped = len(self._unsettled)",
+        f"{ENGINE}::lost_connection or rebalance",
+    ),
+    Mutation(
+        "a source that fails is opened again without a wait",
+        "consumer/engine.py",
+        "self._pause(stop, self._settings.reconnect.delay(failures))",
+        "pass",
+        f"{ENGINE}::hammered",
+    ),
+    Mutation(
+        "the wait for a broker does not see the stop",
+        "consumer/engine.py",
+        "while not self._ending(stop) and (left := until - monotonic()) > 0:",
+        "while (left := until - monotonic()) > 0:",
+        f"{ENGINE}::at_once",
+    ),
+    Mutation(
+        "a hung processor takes the whole budget",
+        "consumer/engine.py",
+        "return remaining - self._reserve",
+        "return remaining + 5",
+        f"{CONTRACT}::hangs",
+    ),
+    Mutation(
+        "a worker that dies is not noticed",
+        "consumer/worker.py",
+        "            self._desk.fail(error)\n\n    def _work",
+        "            pass\n\n    def _work",
+        f"{ENGINE}::dies",
+    ),
+]
+
+
+def copy(target: Path) -> None:
+    """A copy of what the tests need."""
+    skip = shutil.ignore_patterns("__pycache__", "mutations")
+    shutil.copytree(ROOT / "patron", target / "patron", ignore=skip)
+    shutil.copytree(ROOT / "tests", target / "tests", ignore=skip)
+    shutil.copy(ROOT / "setup.cfg", target)
+
+
+def passes(target: Path, tests: str) -> tuple[bool, str]:
+    """Whether *tests* pass in the copy, and the first that failed."""
+    file, _, words = tests.partition("::")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        file,
+    ]
+    # A hypothesis database of an earlier run would make a mutation look easier to find than it is.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(target),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(target / "examples"),
+    }
+    try:
+        run = subprocess.run(
+            [*command, *(("-k", words) if words else ())],
+            cwd=target,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"no end within {TIMEOUT} s"
+    if run.returncode not in (0, 1):
+        raise SystemExit(f"pytest could not run {tests}:\n{run.stdout}{run.stderr}")
+    failed = re.search(r"^(?:FAILED|ERROR) \S*::(\S+)", run.stdout, re.MULTILINE)
+    return run.returncode == 0, failed[1] if failed else ""
+
+
+def survives(target: Path, mutation: Mutation) -> tuple[str, str]:
+    """What came of *mutation*, and the test that noticed it."""
+    path = target / "patron" / mutation.file
+    text = path.read_text()
+    if text.count(mutation.old) != 1:
+        return f"TEXT FOUND {text.count(mutation.old)} TIMES", ""
+    path.write_text(text.replace(mutation.old, mutation.new))
+    try:
+        unharmed, test = passes(target, mutation.tests)
+    finally:
+        path.write_text(text)
+    return ("SURVIVED", "") if unharmed else ("caught", test)
+
+
+def main() -> int:
+    """Run the mutations whose names have one of the given parts in them."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("parts", nargs="*")
+    parts = parser.parse_args().parts
+    chosen = [mutation for mutation in MUTATIONS if not parts or any(part in mutation.name for part in parts)]
+    bad = 0
+    with tempfile.TemporaryDirectory() as name:
+        target = Path(name)
+        copy(target)
+        for tests in sorted({mutation.tests for mutation in chosen}):
+            unharmed, test = passes(target, tests)
+            if not unharmed:
+                print(f"{tests} fails without any mutation, in {test}")
+                return 1
+        for mutation in chosen:
+            began = time.monotonic()
+            result, test = survives(target, mutation)
+            bad += result != "caught"
+            print(f"{result:10} {mutation.name:68} {time.monotonic() - began:5.1f} s  {test}", flush=True)
+    print(f"{len(chosen) - bad} of {len(chosen)} mutations caught")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
