@@ -114,6 +114,8 @@ class Exchange:
         query = self.environ.get("QUERY_STRING")
         self.operation.tag("http.url", f"{self.match.path}?{query}" if query else self.match.path)
         self.operation.tag("http.status_code", self.status)
+        if self.status >= 500:
+            self.operation.tag("error", True)
 
     def stream(self, body: Any) -> Exchange:
         """Be the body of the answer, which *body* yields."""

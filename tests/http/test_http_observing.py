@@ -135,6 +135,14 @@ def test_a_request_is_one_operation_named_by_method_and_pattern(method, path, na
     assert span.tags["http.method"] == method
 
 
+def test_a_5xx_that_was_returned_is_an_error_on_the_span_too():
+    app = application(get("/", lambda request: Response(status=503)), get("/fine", lambda request: 1))
+    with capture() as observed:
+        Client(app).get("/", buffered=True)
+        Client(app).get("/fine", buffered=True)
+    assert [span.tags.get("error") for span in observed.spans] == [True, None]
+
+
 @pytest.mark.parametrize("path", ["/", "/none", "/view", "/redirect", "/nowhere", "/old/x", "/alive"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_complete_answer_is_counted_before_the_server_has_it(method, path):
