@@ -32,6 +32,9 @@ __all__ = [
     "run_service",
 ]
 
+#: Modules of the framework and its packages that only live services use.
+_PRELOADED = ("flask", "prometheus_client", "pydantic.types", "pythonjsonlogger.core", "patron.http.app")
+
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -171,10 +174,21 @@ def in_child(inspect: Callable[[], Inspection]) -> Inspection:
         os.close(reader)
         _report_to(writer, inspect)
     os.close(writer)
+    _preload()
     with os.fdopen(reader, "rb") as pipe:
         data = pipe.read()
     _, status = os.waitpid(pid, 0)
     return _inspection_from(data, os.waitstatus_to_exitcode(status))
+
+
+def _preload() -> None:
+    """
+    Import what every worker will need, while the child looks at the service on another core.
+
+    The workers then share that memory and start sooner; none of these opens a socket or starts a thread.
+    """
+    for name in _PRELOADED:
+        importlib.import_module(name)
 
 
 def _report_to(writer: int, inspect: Callable[[], Inspection]) -> NoReturn:
