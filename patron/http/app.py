@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from patron.component import Verdict, Work
-from patron.errors import ConfigError, ServiceUnavailable
+from patron.errors import ConfigError, ServiceUnavailable, http_error
 from patron.http import failure
 from patron.http.admin import Admin, endpoints
 from patron.http.auth import Authenticator
@@ -90,14 +90,17 @@ class _Flask(flask.Flask):
 
     def handle_exception(self, e: Exception) -> flask.Response:
         environ = flask.request.environ
-        meant = failure.meaning(e, environ[EXCHANGE])
+        exchange: Exchange | None = environ.get(EXCHANGE)  # none: Flask was called without what is around it
+        meant = failure.meaning(e, exchange) if exchange is not None else http_error(e)
         if meant is None:
             return super().handle_exception(e)  # a user's handler for 500 applies
         answer = failure.render(meant.status, meant.payload, meant.headers.items(), environ)
         return self.finalize_request(_reply(answer), from_error_handler=True)
 
     def log_exception(self, exc_info: Any) -> None:
-        """Nothing: `failure.meaning` has logged it."""
+        """Log nothing that `failure.meaning` has logged."""
+        if EXCHANGE not in flask.request.environ:
+            super().log_exception(exc_info)
 
 
 def _reply(failed: failure.Failure) -> flask.Response:

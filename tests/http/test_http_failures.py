@@ -220,6 +220,16 @@ def test_a_view_may_ask_for_urls_and_for_its_host():
     ]
 
 
+def test_flasks_own_test_client_works_too(caplog):
+    app = build(routes=[get("/fine", lambda request: 1)], blueprints=[blueprint()])
+    app.start({})
+    client = app.flask.test_client()
+    assert client.get("/fine").json == 1
+    assert (client.get("/typed").status_code, client.get("/abort/404").status_code) == (409, 404)
+    assert client.get("/boom").json == {"error": "Internal Server Error"}
+    assert len(caplog.records) == 1
+
+
 # ------------------------------------------------------------------ around Flask
 
 
