@@ -219,9 +219,11 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         try:
             sock, client = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
-                return
-            raise
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(0.05)  # no descriptor is free: the connection waits in the backlog
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                raise
+            return
         self.nr_conns += 1
         incoming = Incoming(self._max_head, self._max_body)
         conn = _Connection(self.cfg, sock, client, listener.getsockname(), incoming)
@@ -326,7 +328,8 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: _Connection, fs: futures.Future[bool]) -> None:
         """A request is answered: wait for the next one on its connection, or close it."""
-        keep = not fs.cancelled() and fs.exception() is None and fs.result()
+        # With TLS the bytes may already be in the library's buffer, where no poll sees them: one request each.
+        keep = not self.cfg.is_ssl and not fs.cancelled() and fs.exception() is None and fs.result()
         try:
             conn.sock.setblocking(False)
             if not keep:
