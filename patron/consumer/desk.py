@@ -301,9 +301,15 @@ class Desk:
 
     @property
     def hungry(self) -> bool:
-        """Whether a worker waits for something to do."""
+        """Whether a worker waits for something to do, or for a batch to fill."""
+        wanted = 1 if self._batch is None else self._batch.size
         with self._lock:
-            return self._idle > 0 and not self._ledger.startable
+            return self._idle > 0 and self._ledger.startable < wanted
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing may start any more."""
+        return self._draining
 
     @property
     def failure(self) -> BaseException | None:

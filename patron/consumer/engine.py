@@ -355,7 +355,12 @@ class Engine:
         real = monotonic()
         if real >= self._stats_at:
             self._stats_at = real + (STATS_EVERY if self._state.was_assigned else BUSY_POLL)
-            self._look(subscription)
+            try:
+                self._look(subscription)
+            except ConnectionLost:
+                raise
+            except SourceError as error:
+                log.debug("backlog not known", consumer=self._name, error=repr(error))
 
     def _extend(self, subscription: Subscription) -> None:
         held = [*self._desk.held(), *self._unsettled]

@@ -296,6 +296,10 @@ class Worker:
         log.warn("batch failed", outcome=outcome, error=repr(error), delay=round(decision.delay, 3), **fields)
 
     def _isolate(self, entries: list[Entry]) -> None:
+        """Process *entries* one by one; at a stop they have not started."""
+        if self._desk.draining:
+            self._desk.give_back(self.hand, entries, 0.0)
+            return
         self.hand.run.extend(entries)
         self._one_by_one()
 

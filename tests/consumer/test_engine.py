@@ -515,6 +515,18 @@ def test_a_batch_that_is_not_full_starts_when_it_has_waited() -> None:
     forget_broker(broker.name)
 
 
+def test_a_batch_as_large_as_the_prefetch_fills(broker: MemoryBroker) -> None:
+    sizes: list[int] = []
+    publish(broker, *map(str, range(9)))
+    consumer = Consumer(
+        "c", orders(broker), lambda b: sizes.append(len(b)), batch=Batch(10, 3600.0), prefetch=10
+    )
+    with driven(consumer):
+        until(lambda: consumer.info()["held"] == 9)
+        publish(broker, "9")
+        until(lambda: sizes == [10])
+
+
 def test_a_batch_is_tried_again_as_a_whole(broker: MemoryBroker) -> None:
     tries: list[list[bytes]] = []
 
