@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patron.observe.metrics import Counter, Gauge, Histogram, MetricSet
 
-__all__ = ["FORMERLY", "METRICS", "TRIES"]
+__all__ = ["METRICS", "TRIES"]
 
 # Runs, by how they ended: succeeded, failed (out of tries), skipped (the function raised `Skip`),
 # stopped (the service stopped between two tries).
@@ -32,6 +32,3 @@ METRICS = [runs, run_seconds, skipped_ticks, last_success]
 
 TRIES = MetricSet(None, run_seconds, "outcome")
 """What the operation of a try feeds."""
-
-FORMERLY: dict[str, str] = {}
-"""The Go original (its v0.73) has no such component."""

@@ -104,7 +104,6 @@ class Periodic:
         Raises:
             RetriesExhausted: a run was out of tries, and ``on_exhausted`` is ``exit``.
         """
-        self._state = _State()
         runner = Runner(self.settings, resources.bind(self.function, given=0), self._clock, self._now)
         seat = self._seat()
         with closing(seat), log.with_context(periodic=self.name):
@@ -119,13 +118,14 @@ class Periodic:
 
     def _take(self, seat: Seat, stop: Stop) -> bool:
         """Wait for the seat; returns False when the stop came first."""
-        while not seat.take():
-            self._state.phase = "standing by"
-            if stop.wait(TAKE_OVER):
-                return False
-        if self._state.phase == "standing by":
-            log.info("periodic component takes over")
-        return True
+        if seat.take():
+            return True
+        self._state.phase = "standing by"
+        while not stop.wait(TAKE_OVER):
+            if seat.take():
+                log.info("periodic component takes over")
+                return True
+        return False
 
     def _tick(self, runner: Runner, seat: Seat, stop: Stop) -> None:
         schedule = self.settings.schedule(self._clock, self._now)

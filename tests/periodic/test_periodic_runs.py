@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from patron.component import Stop
 from patron.errors import ConfigError, Reject, RetriesExhausted, Retry, Skip
 from patron.observe import capture
 from patron.observe.metrics import exposition
+from patron.periodic.metrics import METRICS
 from patron.reliability.deadline import remaining
 from patron.testing import Running
 from patron.testing.until import until
@@ -179,6 +181,11 @@ def test_runs_tries_skipped_ticks_and_the_last_success_are_metrics(day):
     assert found['component_periodic_run_seconds_count{name="measured",outcome="succeeded"}'] == 3
     assert found['component_periodic_skipped_ticks_total{name="measured"}'] == 2
     assert found['component_periodic_last_success_timestamp_seconds{name="measured"}'] == 1_700_000_060
+
+
+def test_every_metric_stands_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "periodic.md").read_text()
+    assert [metric.name for metric in METRICS if f"| `{metric.name}` |" not in page] == []
 
 
 def test_it_says_what_it_is_and_when_it_is_due(day):
