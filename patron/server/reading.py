@@ -23,23 +23,28 @@ class State(Enum):
     CONTINUE = "send 100 Continue (RFC 9110 section 10.1.1), then read on"
     WHOLE = "a request is there, or something that only the parser can refuse"
     HEAD_TOO_LARGE = "the header section is over its limit"
+    BODY_TOO_LARGE = "the chunks add up to more than the limit"
 
 
 class Incoming:
     """
     The bytes of one connection until they hold a whole request. One thread at a time may call.
 
-    It only finds where the request ends; the parser judges it afterwards. Whatever is malformed,
-    or larger than *max_body*, counts as whole, so that the parser or the application refuses it
-    without reading on.
+    It only finds where the request ends; the parser judges it afterwards. Whatever is malformed, or
+    announces more than *max_body*, counts as whole too, so that the parser or the application
+    refuses it without reading on; `complete` tells whether the end was really seen.
     """
 
-    __slots__ = ("_body_at", "_chunked", "_end", "_max_body", "_max_head", "_scanned", "data")
+    __slots__ = ("_body_at", "_chunked", "_end", "_max_body", "_max_head", "_scanned", "complete", "data")
 
     def __init__(self, max_head: int, max_body: int) -> None:
-        self.data = bytearray()
         self._max_head = max_head
         self._max_body = max_body
+        self._reset()
+
+    def _reset(self) -> None:
+        self.data = bytearray()
+        self.complete = False
         self._body_at = 0  # offset of the body, 0 until the header section is complete
         self._chunked = False
         self._end = 0  # offset behind the body, if its length is known
@@ -57,15 +62,10 @@ class Incoming:
                 return state
         return self._body_state()
 
-    @property
-    def in_body(self) -> bool:
-        """Whether the header section is complete."""
-        return bool(self._body_at)
-
     def take(self) -> bytes:
         """Everything received, and forget it."""
         data = bytes(self.data)
-        self.__init__(self._max_head, self._max_body)  # type: ignore[misc]
+        self._reset()
         return data
 
     def _find_head(self) -> State | None:
@@ -82,7 +82,7 @@ class Incoming:
     def _plan_body(self, head: bytes) -> State | None:
         lengths, codings = _LENGTH.findall(head), _CODING.findall(head)
         if not lengths and not codings:
-            return State.WHOLE
+            return self._completed()
         if codings:
             if lengths or len(codings) > 1 or codings[0].strip().lower() != b"chunked":
                 return State.WHOLE  # the parser refuses it, or the application does
@@ -97,10 +97,14 @@ class Incoming:
 
     def _body_state(self) -> State:
         if not self._chunked:
-            return State.WHOLE if len(self.data) >= self._end else State.MORE
-        if len(self.data) - self._body_at > self._max_body + _MAX_LINE:
-            return State.WHOLE
+            return self._completed() if len(self.data) >= self._end else State.MORE
+        if len(self.data) - self._body_at > 2 * self._max_body + _MAX_LINE:
+            return State.BODY_TOO_LARGE  # the frames count too: one byte a chunk is an attack
         return self._scan_chunks()
+
+    def _completed(self) -> State:
+        self.complete = True
+        return State.WHOLE
 
     def _scan_chunks(self) -> State:
         while True:
@@ -115,14 +119,14 @@ class Incoming:
                 return self._trailers_state(line_end)
             following = line_end + 2 + length + 2
             if following > len(self.data):
-                return State.WHOLE if length > self._max_body else State.MORE
+                return State.BODY_TOO_LARGE if length > self._max_body else State.MORE
             self._scanned = following
 
     def _trailers_state(self, line_end: int) -> State:
         """The last chunk is there; the message ends with an empty line behind the trailers."""
-        if self.data.find(_HEAD_END, line_end) >= 0 or len(self.data) - line_end > self._max_head:
-            return State.WHOLE
-        return State.MORE
+        if self.data.find(_HEAD_END, line_end) >= 0:
+            return self._completed()
+        return State.WHOLE if len(self.data) - line_end > self._max_head else State.MORE
 
 
 def _length(values: list[bytes]) -> int | None:

@@ -37,6 +37,8 @@ NOW = 0.5
 SWEEP_INTERVAL = 0.25
 #: Seconds that one write to a client may take; a reader that is slower than that loses its answer.
 WRITE_TIMEOUT = 60.0
+#: Seconds that a thread waits for the rest of a request that is going to be refused.
+REFUSAL_TIMEOUT = 1.0
 #: Bytes of unfinished requests that one worker holds at most.
 MAX_UNFINISHED = 64 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
@@ -54,12 +56,14 @@ class _Connection(TConn):  # type: ignore[misc]
         self.deadline = 0.0
         self.continued = False
         self.closing = False
+        self.complete = True
 
     def resume(self) -> None:
         """Give what was received to the parser, which then has a whole request without reading."""
         if self.parser is None:
             self.parser = gunicorn_http.get_parser(self.cfg, self.sock, self.client)
             self.initialized = True
+        self.complete = self.incoming.complete
         self.parser.unreader.buf.write(self.incoming.take())
 
 
@@ -263,6 +267,8 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             self._hand_over(conn)
         elif state is State.HEAD_TOO_LARGE:
             self._refuse(conn, 431, "Request Header Fields Too Large", "the header section is over the limit")
+        elif state is State.BODY_TOO_LARGE:
+            self._refuse(conn, 413, "Content Too Large", f"at most {self._max_body} bytes are accepted")
         elif self._unfinished > MAX_UNFINISHED:
             self._refuse(conn, 503, "Service Unavailable", "too many unfinished requests")
         elif state is State.CONTINUE:
@@ -352,11 +358,12 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             return bool(super().handle(conn))
         request = None
         try:
-            conn.sock.settimeout(WRITE_TIMEOUT)
+            conn.sock.settimeout(WRITE_TIMEOUT if conn.complete else REFUSAL_TIMEOUT)
             request = next(conn.parser)
-            if conn.continued:
+            if conn.continued or not conn.complete:
                 request._expected_100_continue = False
-            return bool(self._keepalive_after(conn, self.handle_request(request, conn)))
+            keep = self.handle_request(request, conn)
+            return conn.complete and bool(self._keepalive_after(conn, keep))
         except (StopIteration, gunicorn_http.errors.NoMoreData):
             return False
         except OSError as error:

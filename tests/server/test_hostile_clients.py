@@ -91,6 +91,7 @@ CASES = {
         413,
     ),
     "too large, in chunks": (CHUNKED + b"400\r\n" + b"x" * 1024 + b"\r\n0\r\n\r\n", 413),
+    "too large, a chunk that never comes": (CHUNKED + b"FFFFFFF\r\n", 413),
     "chunks": (CHUNKED + b'd\r\n{"quantity": \r\n2\r\n7}\r\n0\r\n\r\n', 201),
     "expects a 100": (post(b'{"quantity": 1}', JSON + b"Expect: 100-continue\r\n"), 201),
     "unknown path": (get(b"/nowhere"), 404),

@@ -14,6 +14,7 @@ WHOLE = {
     "get": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
     "leading zeros": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0005\r\n\r\nhello",
+    "5,000 zeros": b"POST / HTTP/1.1\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n",
     "length 0": b"POST / HTTP/1.1\r\ncontent-length:0\r\n\r\n",
     "chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;a=b\r\nabc\r\n0\r\n\r\n",
     "trailers": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n",
@@ -30,6 +31,7 @@ def test_a_request_is_whole_with_its_last_byte_and_not_before(
     incoming = Incoming(HEAD, BODY)
     pieces = [request_bytes[a:b] for a, b in zip([0, *cuts], [*cuts, len(request_bytes)], strict=True)]
     assert [incoming.feed(piece) for piece in pieces] == [State.MORE] * (len(pieces) - 1) + [State.WHOLE]
+    assert incoming.complete
     assert incoming.take() == request_bytes
     assert len(incoming) == 0
 
@@ -40,18 +42,18 @@ MALFORMED = {
     "no number": b"POST / HTTP/1.1\r\nContent-Length: five\r\n\r\n",
     "a sign": b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
     "5,000 digits": b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
-    "5,000 zeros": b"POST / HTTP/1.1\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n",
     "over the limit": b"POST / HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n",
     "another coding": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
     "no chunk size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    "a chunk over the limit": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n",
     "an endless size line": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;" + b"a" * 9000,
 }
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
 def test_what_only_the_parser_can_refuse_is_handed_over_at_once(request_bytes: bytes) -> None:
-    assert Incoming(HEAD, BODY).feed(request_bytes) is State.WHOLE
+    incoming = Incoming(HEAD, BODY)
+    assert incoming.feed(request_bytes) is State.WHOLE
+    assert not incoming.complete
 
 
 def test_a_head_over_the_limit_is_refused_even_without_an_end() -> None:
@@ -62,12 +64,17 @@ def test_a_head_over_the_limit_is_refused_even_without_an_end() -> None:
     )
 
 
-def test_chunks_that_add_up_over_the_limit_are_handed_over() -> None:
+@pytest.mark.parametrize("size", [1, 100, 5000])
+def test_chunks_that_add_up_over_the_limit_are_refused(size: int) -> None:
     incoming = Incoming(HEAD, 1000)
     incoming.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
-    states = [incoming.feed(b"64\r\n" + b"a" * 100 + b"\r\n") for _ in range(100)]
-    assert states[0] is State.MORE
-    assert states[-1] is State.WHOLE
+    states = [incoming.feed(b"%x\r\n%b\r\n" % (size, b"a" * size)) for _ in range(5000)]
+    assert states[-1] is State.BODY_TOO_LARGE
+
+
+def test_a_chunk_that_is_only_announced_is_refused_before_it_comes() -> None:
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert Incoming(HEAD, BODY).feed(head + b"FFFFFFF\r\n") is State.BODY_TOO_LARGE
 
 
 def test_continue_is_asked_for_once_and_only_when_the_body_is_awaited() -> None:
