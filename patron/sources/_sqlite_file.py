@@ -15,7 +15,7 @@ from patron.errors import ConfigError, ConnectionLost, NotASource, SourceError, 
 from patron.sources import _sqlite_schema as schema
 from patron.sources._sqlite_driver import DriverName, driver, uri
 from patron.sources._sqlite_locks import CHECKPOINT, Locks
-from patron.sources._sqlite_process import Identity, abandoned, connections, identity, refuse_other_library
+from patron.sources._sqlite_process import Identity, abandoned, closed, identity, opened, refuse_unsafe
 
 __all__ = ["Database", "FileSettings", "Locked", "Synchronous", "lock_path"]
 
@@ -73,7 +73,7 @@ class Database:
         self._raw: Any = None
         self._pages = 0.0
         self._identity: Identity | None = None
-        refuse_other_library(settings.path, settings.driver)
+        refuse_unsafe(settings.path, settings.driver)
         self._refuse_others()
         try:
             with self._opening():
@@ -83,7 +83,7 @@ class Database:
             self.close()
             raise
         self._identity = identity(settings.path)
-        connections[self._identity, settings.driver] += 1
+        opened(self._identity, settings.driver)
 
     @classmethod
     def around(cls, settings: FileSettings, raw: Any) -> Database:
@@ -174,7 +174,7 @@ class Database:
     def detach(self) -> Any:
         """Hand the driver's connection over to the caller, who closes it; nothing more works here."""
         raw, self._raw = self._raw, None
-        connections[self._identity, self.settings.driver] -= 1
+        closed(self._identity, self.settings.driver)
         return raw
 
     def execute(self, sql: str, *parameters: Any, **named: Any) -> list[Any]:
@@ -356,7 +356,7 @@ class Database:
             abandoned.append(raw)  # a forked child must not close what its parent uses
             return
         if self._identity is not None:
-            connections[self._identity, self.settings.driver] -= 1
+            closed(self._identity, self.settings.driver)
         with contextlib.suppress(self.driver.Error):
             raw.close()
 

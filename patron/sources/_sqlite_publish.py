@@ -57,7 +57,7 @@ class SqlitePublisher:
     """
     A publisher to a queue file. Any thread may call; threads that meet share one commit.
 
-    It opens its connection at the first call, and anew in a forked child.
+    It opens its connection at the first call; one that is open does not survive a fork.
     """
 
     def __init__(self, settings: FileSettings) -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,6 +202,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_refuses_whole_messages_and_takes_them_again_later(small_disk, driver):
     source = SqliteSource(small_disk / "queue.db", "orders", driver=driver)
     fills_and_empties(source)
+
+
+def test_a_log_that_fills_the_disk_is_copied_so_that_consumers_go_on(small_disk, driver):
+    source = SqliteSource(small_disk / "queue.db", "orders", driver=driver)
+    publisher, subscription, connection = source.publisher(), source.open(), source.connect()
+    for number in range(5):
+        publisher.publish("orders", b"%d" % number)
+    connection.execute("CREATE TABLE mine (body BLOB)")
+    connection.execute("INSERT INTO mine VALUES (randomblob(20000))")
+    with pytest.raises(StorageFull):
+        write_for_ever(source, connection)
+    assert drained(subscription) == [b"0", b"1", b"2", b"3", b"4"]
+    for one in (publisher, subscription, connection):
+        one.close()
+
+
+def write_for_ever(source: SqliteSource, connection: Any) -> None:
+    while True:
+        with source.transaction(connection):
+            connection.execute("UPDATE mine SET body = randomblob(20000)")
 
 
 def fills_and_empties(source: SqliteSource) -> None:

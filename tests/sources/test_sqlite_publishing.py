@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -14,6 +15,7 @@ import pytest
 
 from patron.errors import ConfigError, PublishFailed, SourceError
 from patron.sources.sqlite import Outgoing, SqlitePublisher, SqliteSource
+from patron.testing.until import until
 
 
 @pytest.fixture(params=["sqlite3", "apsw"])
@@ -211,19 +213,53 @@ def test_a_lock_that_is_held_too_long_fails_the_publish_and_not_the_next(tmp_pat
     publisher.close()
 
 
-def test_a_forked_child_opens_its_own_connection(source, publisher):
-    publisher.publish("orders", b"parent")
+def in_a_child(work: Callable[[], object]) -> str:
+    """What *work* returned or raised in a forked child, which dies when it is stuck."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(20)
         try:
-            publisher.publish("orders", b"child")
-            publisher.close()
-            os._exit(0)
+            os.write(writer, repr(work()).encode())
+        except BaseException as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
         finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
-    publisher.publish("orders", b"parent again")
-    assert found(source) == [b"parent", b"child", b"parent again"]
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_publisher_that_was_made_before_the_fork_opens_in_the_child(source, publisher):
+    assert in_a_child(lambda: publisher.publish("orders", b"child")) == "'1'"
+    publisher.publish("orders", b"parent")
+    assert found(source) == [b"child", b"parent"]
+
+
+def test_a_child_refuses_what_its_parent_had_open_and_leaves_it_whole(source, publisher):
+    publisher.publish("orders", b"1")
+    said = in_a_child(lambda: publisher.publish("orders", b"child"))
+    assert said.startswith("ConfigError")
+    assert "was open when this process was forked" in said
+    assert in_a_child(publisher.close) == "None"
+    assert "was open when this process was forked" in in_a_child(source.open)
+    publisher.publish("orders", b"2")
+    assert found(source) == [b"1", b"2"]
+
+
+def test_a_child_that_is_forked_while_a_thread_publishes_is_not_stuck(source, publisher):
+    publisher.publish("orders", b"first")
+    blocker = source.connect()
+    blocker.execute("BEGIN IMMEDIATE")
+    thread = threading.Thread(target=publisher.publish, args=("orders", b"thread"))
+    thread.start()
+    until(publisher._turn.locked)
+    assert "was open when" in in_a_child(lambda: publisher.publish("orders", b"child"))
+    blocker.execute("COMMIT")
+    thread.join()
+    blocker.close()
 
 
 def test_a_closed_publisher_says_so(publisher):
