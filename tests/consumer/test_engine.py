@@ -341,6 +341,27 @@ def test_a_retry_waits_as_the_policy_says_and_holds_only_its_lane() -> None:
     forget_broker(broker.name)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"dead_letters": "none", "on_exhausted": "requeue"}], ids=["retry", "requeue"]
+)
+def test_nothing_overtakes_a_failure_in_the_middle_of_a_long_run(
+    broker: MemoryBroker, settings: dict[str, Any]
+) -> None:
+    """A worker that is fast takes many messages of a lane at once, and must let go of them."""
+    done: list[int] = []
+    policy = RetryPolicy(attempts=1 if settings else 2, initial=0.05, jitter="none")
+
+    def process(message: Message) -> None:
+        if int(message.body) % 50 == 49 and message.attempts == 0 and message.deliveries == 1:
+            raise RuntimeError("once")
+        done.append(int(message.body))
+
+    publish(broker, *map(str, range(400)), key="k")
+    with driven(Consumer("c", orders(broker), process, retry=policy, **settings)):
+        drain(orders(broker))
+    assert done == list(range(400))
+
+
 def test_a_message_that_waits_for_its_retry_occupies_no_worker(broker: MemoryBroker) -> None:
     done: list[bytes] = []
 

@@ -352,3 +352,21 @@ def test_a_result_that_comes_after_the_revocation_is_ignored(positional: bool) -
     assert ledger.finish([entry]) == 1
     assert ledger.settle() == []
     assert len(ledger.take(1)) == 1
+
+
+def test_what_was_taken_and_not_started_waits_in_front_of_its_lane() -> None:
+    ledger = Ledger()
+    ledger.add([message("a", n) for n in range(4)], 0.0)
+    ledger.untake(ledger.take(3))
+    assert [entry.message.position for entry in ledger.take(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("positional", [False, True])
+def test_a_long_backlog_of_many_keys_leaves_nothing_behind(positional: bool) -> None:
+    ledger = Ledger(positional, lane_of=lambda m: m.key)
+    for number in range(1000):
+        ledger.add([message("p", number, key=str(number))], 0.0)
+    while run := ledger.take(64):
+        ledger.finish(run)
+    assert len(ledger.settle()) == 1000
+    assert (ledger.size, ledger.in_hand, ledger.startable) == (0, 0, 0)
