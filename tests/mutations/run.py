@@ -225,7 +225,7 @@ MUTATIONS = [
         "consumer/engine.py",
         "dropped = self._desk.reset() + len(self._unsettled)",
         "dropped = len(self._unsettled)",
-        f"{ENGINE}::lost_connection or rebalance",
+        f"{ENGINE}::connection_broke",
     ),
     Mutation(
         "a source that fails is opened again without a wait",
