@@ -38,7 +38,9 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
         exec(compile(block, page.name, "exec", dont_inherit=True), world.__dict__)
 
 
-def test_the_service_of_the_readme_takes_an_order_and_processes_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_service_of_the_readme_takes_an_order_and_processes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     world = {"__name__": "readme"}
     exec(compile(blocks(ROOT / "README.md", "python")[0], "README.md", "exec", dont_inherit=True), world)
     with Running(world["service"]) as running:

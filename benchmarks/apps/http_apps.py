@@ -65,8 +65,8 @@ class BareWorker(PatronWorker):  # type: ignore[misc]
             stop=lambda deadline: None,
             working=lambda: False,
             close=lambda: None,
-            in_flight=lambda: [],
-            errors=lambda: [],
+            in_flight=list,
+            errors=list,
         )
         self.wsgi = app
         self._max_head, self._max_body = settings.max_header, settings.max_body

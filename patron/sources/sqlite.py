@@ -53,7 +53,7 @@ class SqliteSource:
         adopt: Keep the queue in a SQLite file that already has tables of another program.
     """
 
-    path: Path
+    path: Path | str
     topic: str
     synchronous: Literal["full", "normal"] = "full"
     driver: Literal["sqlite3", "apsw"] = "sqlite3"
@@ -65,13 +65,12 @@ class SqliteSource:
     adopt: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
         if problems := [problem for wrong, problem in self._rules() if wrong]:
             raise ConfigError(*problems)
 
     def _rules(self) -> Sequence[tuple[bool, str]]:
         return (
-            (self.path.name == "", f"path {str(self.path)!r} names no file"),
+            (Path(self.path).name == "", f"path {str(self.path)!r} names no file"),
             (str(self.path) == ":memory:", "path ':memory:' is no file: use the memory source"),
             (not self.topic, "topic is empty: name what to read"),
             (
@@ -164,7 +163,7 @@ class SqliteSource:
 
     def _file(self) -> FileSettings:
         return FileSettings(
-            self.path,
+            Path(self.path),
             driver=self.driver,
             synchronous=self.synchronous,
             busy_timeout=self.busy_timeout,

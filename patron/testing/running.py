@@ -107,7 +107,8 @@ class Running:
             time.sleep(0.005)
 
     def _close_server(self) -> None:
-        assert self._server is not None and self._thread is not None
+        assert self._server is not None
+        assert self._thread is not None
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
