@@ -1,11 +1,15 @@
 """
 What one observed operation costs, beside the bare Prometheus calls in it.
 
-Run it as ``python -P benchmarks/observe.py`` (-P, since a neighbour is called http.py). The last
-table puts our value class beside prometheus-client's own, with one thread and with eight.
+The last table puts our value class beside prometheus-client's own, with one thread and with eight.
 """
 
 from __future__ import annotations
+
+import sys
+
+# This folder comes first on the path of a script, and its http.py would hide the standard library's.
+sys.path.append(sys.path.pop(0).removesuffix("benchmarks"))
 
 import argparse
 import platform
