@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -22,12 +21,13 @@ from patron.consumer.ledger import Ledger
 from patron.consumer.metrics import ConsumerMetrics
 from patron.consumer.policy import FailurePolicy
 from patron.consumer.settings import ConsumerSettings
-from patron.consumer.source import Message, Revoked, Source, Stats, Subscription
+from patron.consumer.settling import Settler
+from patron.consumer.source import Message, Revoked, Source, Subscription
+from patron.consumer.state import State
 from patron.consumer.worker import Tools, Worker, describe
 from patron.errors import ConnectionLost, NotASource, SourceError, Stale
 from patron.observe import log
 from patron.observe.instrument import Instrument
-from patron.reliability.retry import RetryPolicy
 
 __all__ = ["Engine"]
 
@@ -48,22 +48,6 @@ STEADY = 5.0
 
 EXIT_GRACE = 5.0
 """How long work in flight may take when a message ends the consumer, before the stop sets the budget."""
-
-_SETTLING = RetryPolicy(initial=0.05, cap=5.0)
-
-
-@dataclass(slots=True)
-class _State:
-    """What other threads may read; only the owner writes."""
-
-    phase: str = "starting"
-    connected: bool = False
-    was_assigned: bool = False
-    stats: Stats = field(default_factory=Stats)
-    last_poll: float | None = None
-    trouble: str | None = None
-    trouble_since: float = 0.0
-    failures: int = 0
 
 
 class Engine:
@@ -121,11 +105,8 @@ class Engine:
             Worker(f"{name}-worker-{number}", tools, self._desk, hand)
             for number, hand in enumerate(self._hands)
         ]
-        self._state = _State()
-        self._unsettled: list[Message] = []
-        self._returned: list[tuple[float, list[Message]]] = []
-        self._settle_failures = 0
-        self._settle_after = 0.0
+        self._state = State()
+        self._settler = Settler(name, self._desk, self._metrics, clock, self._state.note)
         self._reserve: float | None = None
         self._extend_every = _lease(source) / 3
         self._extend_at = 0.0
@@ -147,32 +128,14 @@ class Engine:
             "connected": state.connected,
             "assigned": state.stats.assigned,
             "lag": state.stats.lag,
-            "held": self._desk.size + len(self._unsettled),
+            "held": self._desk.size + len(self._settler.finished),
             "in_flight": self._desk.in_hand,
             "trouble": state.trouble,
         }
 
     def verdict(self) -> Verdict:
         """Whether the consumer makes the progress that its settings ask for, with what is wrong in any case."""
-        state = self._state
-        if not state.was_assigned:
-            return Verdict(False, (f"{self._name}: {state.trouble or 'waits for its first assignment'}",))
-        reasons = tuple(f"{self._name}: {reason}" for reason in self._reasons(state))
-        return Verdict(not (reasons and self._settings.readiness == "required"), reasons)
-
-    def _reasons(self, state: _State) -> list[str]:
-        reasons = []
-        if state.phase == "ended":
-            reasons.append("has ended")
-        if state.trouble is not None:
-            reasons.append(f"{state.trouble}, for {monotonic() - state.trouble_since:.0f} s")
-        age = 0.0 if state.last_poll is None else monotonic() - state.last_poll
-        if age > self._settings.max_poll_age:
-            reasons.append(f"has not polled for {age:.0f} s, more than {self._settings.max_poll_age:g} s")
-        lag, most = state.stats.lag, self._settings.max_lag
-        if lag is not None and most is not None and lag > most:
-            reasons.append(f"is {lag} messages behind, more than {most}")
-        return reasons
+        return self._state.verdict(self._name, self._settings)
 
     # The owner thread
 
@@ -225,9 +188,9 @@ class Engine:
 
     def _step(self, subscription: Subscription) -> None:
         self._desk.tick()
-        self._settle(subscription)
+        self._settler.settle(subscription)
         self._tend(subscription)
-        room = self._settings.held - self._desk.size - len(self._unsettled)
+        room = self._settings.held - self._desk.size - len(self._settler.finished)
         if room > 0 and (room >= self._settings.held // 4 or self._desk.hungry):
             self._poll(subscription, room)
         else:
@@ -248,7 +211,7 @@ class Engine:
         """How long a poll may last: until something else is due, or the stop should be noticed."""
         wait = self._desk.patience()
         if wait is None:
-            wait = IDLE_POLL if not self._unsettled else TICK
+            wait = IDLE_POLL if not self._settler.pending else TICK
         elif self._desk.wake is None:
             wait = min(wait, BUSY_POLL)
         return wait
@@ -282,68 +245,8 @@ class Engine:
 
     def _revoke(self, revoked: Revoked) -> None:
         dropped = self._desk.revoke(revoked.lanes)
-        self._unsettled = [message for message in self._unsettled if message.lane not in revoked.lanes]
-        self._returned = [
-            (delay, [message for message in messages if message.lane not in revoked.lanes])
-            for delay, messages in self._returned
-        ]
+        self._settler.revoke(revoked.lanes)
         log.info("lanes were taken away", consumer=self._name, lanes=len(revoked.lanes), dropped=dropped)
-
-    # Settling
-
-    def _settle(self, subscription: Subscription) -> None:
-        """Ack what is finished and nack what goes back; what the source refuses for now is kept."""
-        finished, returned, stale = self._desk.collect()
-        self._unsettled += finished
-        self._returned += returned
-        self._metrics.count("stale", stale)
-        if not (self._unsettled or self._returned) or self._clock() < self._settle_after:
-            return
-        try:
-            self._ack(subscription)
-            self._nack(subscription)
-        except ConnectionLost:
-            raise
-        except SourceError as error:
-            self._not_settled(error)
-        else:
-            if self._settle_failures:
-                log.info("settling works again", consumer=self._name, failures=self._settle_failures)
-                self._settle_failures = 0
-                self._trouble(None)
-
-    def _ack(self, subscription: Subscription) -> None:
-        if not self._unsettled:
-            return
-        try:
-            subscription.ack(self._unsettled)
-        except Stale as error:
-            self._gone(error, self._unsettled)
-        self._unsettled = []
-
-    def _nack(self, subscription: Subscription) -> None:
-        while self._returned:
-            delay, messages = self._returned[0]
-            try:
-                if messages:
-                    subscription.nack(messages, delay)
-            except Stale as error:
-                self._gone(error, messages)
-            self._returned.pop(0)
-
-    def _not_settled(self, error: SourceError) -> None:
-        self._settle_failures += 1
-        self._settle_after = self._clock() + _SETTLING.delay(self._settle_failures)
-        self._metrics.errors.inc()
-        if self._settle_failures == 1:
-            log.error("settling failed, it is tried again", consumer=self._name, error=repr(error))
-            self._trouble(f"cannot settle: {error}")
-
-    def _gone(self, error: Stale, messages: Sequence[Message]) -> None:
-        gone = error.messages or messages
-        self._metrics.count("stale", len(gone))
-        self._desk.forget(gone)
-        log.warn("messages are no longer ours", consumer=self._name, messages=len(gone), first=str(gone[0]))
 
     # Leases, statistics, keeping alive
 
@@ -363,15 +266,13 @@ class Engine:
                 log.debug("backlog not known", consumer=self._name, error=repr(error))
 
     def _extend(self, subscription: Subscription) -> None:
-        held = [*self._desk.held(), *self._unsettled]
+        held = [*self._desk.held(), *self._settler.finished]
         if not held:
             return
         try:
             subscription.extend(held)
         except Stale as error:
-            self._gone(error, held)
-            lost = set(map(id, error.messages or held))
-            self._unsettled = [message for message in self._unsettled if id(message) not in lost]
+            self._settler.gone(error, held)
         except ConnectionLost:
             raise
         except SourceError as error:
@@ -383,7 +284,7 @@ class Engine:
             self._state.was_assigned = True
             log.info("consumer has its first assignment", consumer=self._name, assigned=stats.assigned)
         self._metrics.assigned.set(stats.assigned)
-        self._metrics.in_flight.set(self._desk.size + len(self._unsettled))
+        self._metrics.in_flight.set(self._desk.size + len(self._settler.finished))
         if self._state.last_poll is not None:
             self._metrics.last_poll.set(self._now() - (monotonic() - self._state.last_poll))
         if stats.lag is not None:
@@ -405,28 +306,21 @@ class Engine:
         self._state.phase, self._state.connected = "running", True
         self._extend_at = self._clock() + self._extend_every
         self._stats_at = self._keep_alive_at = 0.0
-        self._settle_after = 0.0
         if self._state.failures:
             log.info("source is back", consumer=self._name, attempts=self._state.failures)
             self._state.failures = 0
-        self._trouble(None)
+        self._state.note(None)
 
     def _lost(self, error: SourceError, failures: int) -> None:
         """Forget what came over this connection: it will come again."""
-        dropped = self._desk.reset() + len(self._unsettled)
-        self._unsettled, self._returned, self._settle_failures = [], [], 0
+        dropped = self._desk.reset() + self._settler.reset()
         self._metrics.errors.inc()
         self._state.phase, self._state.failures = "reconnecting", failures
         if self._state.trouble is None:
             log.warn(
                 "source is lost, it is opened again", consumer=self._name, dropped=dropped, error=repr(error)
             )
-        self._trouble(f"source is lost: {error or type(error).__name__}")
-
-    def _trouble(self, what: str | None) -> None:
-        if what is not None and self._state.trouble is None:
-            self._state.trouble_since = monotonic()
-        self._state.trouble = what
+        self._state.note(f"source is lost: {error or type(error).__name__}")
 
     def _pause(self, stop: Stop, seconds: float) -> None:
         """Wait before opening again; stop, or a message that ends the consumer, ends the wait."""
@@ -463,8 +357,8 @@ class Engine:
         while True:
             self._desk.tick()
             idle = not self._desk.in_hand
-            self._settle(subscription)
-            if (idle and not self._unsettled and not self._returned) or left() <= 0:
+            self._settler.settle(subscription)
+            if (idle and not self._settler.pending) or left() <= 0:
                 return
             self._tend(subscription)
             self._keep_alive(subscription)

@@ -202,7 +202,7 @@ MUTATIONS = [
     Mutation(
         "prefetch is not a bound",
         "consumer/engine.py",
-        "room = self._settings.held - self._desk.size - len(self._unsettled)",
+        "room = self._settings.held - self._desk.size - len(self._settler.finished)",
         "room = self._settings.held",
         f"{ENGINE}::prefetch",
     ),
@@ -215,16 +215,16 @@ MUTATIONS = [
     ),
     Mutation(
         "a commit that failed is forgotten",
-        "consumer/engine.py",
-        "        self._settle_failures += 1\n",
-        "        self._settle_failures += 1\n        self._unsettled = []\n",
+        "consumer/settling.py",
+        "        self._failures += 1\n",
+        "        self._failures += 1\n        self._finished = []\n",
         f"{ENGINE}::commit",
     ),
     Mutation(
         "results outlive the connection they came over",
         "consumer/engine.py",
-        "dropped = self._desk.reset() + len(self._unsettled)",
-        "dropped = len(self._unsettled)",
+        "dropped = self._desk.reset() + self._settler.reset()",
+        "dropped = self._settler.reset()",
         f"{ENGINE}::connection_broke",
     ),
     Mutation(

@@ -1,0 +1,57 @@
+"""What other threads may know of a running consumer, and whether that makes it ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+
+from patron.component import Verdict
+from patron.consumer.settings import ConsumerSettings
+from patron.consumer.source import Stats
+
+__all__ = ["State"]
+
+
+@dataclass(slots=True)
+class State:
+    """
+    The state of one run. Any thread may read; only the owner of the subscription writes.
+
+    *phase* is one of starting, running, reconnecting, draining, ended. *last_poll* and
+    *trouble_since* are monotonic seconds.
+    """
+
+    phase: str = "starting"
+    connected: bool = False
+    was_assigned: bool = False
+    stats: Stats = field(default_factory=Stats)
+    last_poll: float | None = None
+    failures: int = 0
+    trouble: str | None = None
+    trouble_since: float = 0.0
+
+    def note(self, trouble: str | None) -> None:
+        """Something is wrong, or (None) right again."""
+        if trouble is not None and self.trouble is None:
+            self.trouble_since = monotonic()
+        self.trouble = trouble
+
+    def verdict(self, name: str, settings: ConsumerSettings) -> Verdict:
+        """Not ready before the first assignment; afterwards what is wrong counts only where it is required."""
+        if not self.was_assigned:
+            return Verdict(False, (f"{name}: {self.trouble or 'waits for its first assignment'}",))
+        reasons = tuple(f"{name}: {reason}" for reason in self._reasons(settings))
+        return Verdict(not (reasons and settings.readiness == "required"), reasons)
+
+    def _reasons(self, settings: ConsumerSettings) -> Iterator[str]:
+        if self.phase == "ended":
+            yield "has ended"
+        if self.trouble is not None:
+            yield f"{self.trouble}, for {monotonic() - self.trouble_since:.0f} s"
+        age = 0.0 if self.last_poll is None else monotonic() - self.last_poll
+        if age > settings.max_poll_age:
+            yield f"has not polled for {age:.0f} s, more than {settings.max_poll_age:g} s"
+        lag = self.stats.lag
+        if lag is not None and settings.max_lag is not None and lag > settings.max_lag:
+            yield f"is {lag} messages behind, more than {settings.max_lag}"
