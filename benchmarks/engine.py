@@ -47,22 +47,42 @@ HEADERS = {
 BODY = b'{"customer": "c1", "items": [{"sku": "A1", "quantity": 2}]}'
 
 
-def consumed(source: Source, count: int, workers: int, work: Callable[[Message], Any]) -> float:
-    """Messages per second from the start of a consumer until all is settled."""
-    numbers = itertools.count(1)
-    done = threading.Event()
+class Meter:
+    """Counts calls of a processor, from the first on."""
 
+    def __init__(self, work: Callable[[Any], Any], count: int) -> None:
+        self._work = work
+        self._count = count
+        self._numbers = itertools.count(1)
+        self.began = 0.0
+        self.done = threading.Event()
+
+    def __call__(self, item: Any) -> None:
+        number = next(self._numbers)
+        if number == 1:
+            self.began = time.perf_counter()
+        self._work(item)
+        if number == self._count:
+            self.done.set()
+
+    def rate(self) -> float:
+        """Items per second from the first call until now."""
+        return self._count / (time.perf_counter() - self.began)
+
+
+def consumed(source: Source, count: int, workers: int, work: Callable[[Message], Any]) -> float:
+    """Messages per second, from the first that is processed until all are settled."""
+    meter = Meter(work, count)
+
+    # A function, for the engine looks at the parameters of its processor.
     def process(message: Message) -> None:
-        work(message)
-        if next(numbers) == count:
-            done.set()
+        meter(message)
 
     consumer = Consumer("bench", source, process, workers=workers)
-    began = time.perf_counter()
     with driven(consumer):
-        assert done.wait(300), "not all messages were processed"
+        assert meter.done.wait(300), "not all messages were processed"
         until(lambda: consumer.info()["held"] == 0, 60, interval=0.001)
-        return count / (time.perf_counter() - began)
+        return meter.rate()
 
 
 def empty(message: Any) -> None:
@@ -74,15 +94,20 @@ def slow(message: Any) -> None:
     time.sleep(SLOW)
 
 
-def memory(count: int, workers: int, positional: bool, work: Callable[[Message], Any] = empty) -> float:
+def memory(
+    count: int, workers: int, positional: bool, work: Callable[[Message], Any] = empty, partitions: int = 64
+) -> float:
     """The engine on the memory source."""
     forget_broker("bench")
     broker = memory_broker("bench")
-    broker.topic("orders", 64)
+    broker.topic("orders", partitions)
     for number in range(count):
         broker.publish("orders", BODY, key=f"c{number % KEYS}", headers=HEADERS)
     return consumed(
-        MemorySource("orders", positional=positional, partitions=64, broker="bench"), count, workers, work
+        MemorySource("orders", positional=positional, partitions=partitions, broker="bench"),
+        count,
+        workers,
+        work,
     )
 
 
@@ -103,18 +128,19 @@ def bare_queue(count: int, workers: int, work: Callable[[Any], Any]) -> float:
     for _ in range(workers):
         items.put(None)
 
+    meter = Meter(work, count)
+
     def loop() -> None:
         while (item := items.get()) is not None:
-            work(item)
+            meter(item)
             items.task_done()
 
     threads = [threading.Thread(target=loop) for _ in range(workers)]
-    began = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return count / (time.perf_counter() - began)
+    return meter.rate()
 
 
 def embedded(count: int, workers: int, folder: Path, synchronous: Any) -> float:
@@ -190,7 +216,7 @@ def cases(count: int, folder: Path, only: set[str]) -> list[Case]:
         bare = "thread loop, 5 ms, 32 workers"
         found += [
             (bare, bare, lambda: bare_queue(few, 32, slow)),
-            ("memory by key, 5 ms, 32 workers", bare, lambda: memory(few, 32, False, slow)),
+            ("memory by key, 5 ms, 32 workers", bare, lambda: memory(few, 32, False, slow, 1024)),
             ("memory unordered, 5 ms, 32 workers", bare, lambda: unordered(few, 32, slow)),
         ]
     return found

@@ -168,15 +168,19 @@ class QueueSubscription(_Subscription):
         now = self._broker.clock()
         topic.expire(now)
         queues = topic.all_queues()
-        # Begin with another queue every time, or the first would starve the others.
-        self._turn = (self._turn + 1) % len(queues)
-        turn = [queue for queue in (*queues[self._turn :], *queues[: self._turn]) if len(queue)]
+        start = self._turn % len(queues)
+        turn = [queue for queue in (*queues[start:], *queues[:start]) if len(queue)]
         if not turn:
             return []
         # A fair share of each first, or one long lane would keep the workers from all the others.
         messages = self._take(turn, limit, max(1, limit // len(turn)), now)
         if len(messages) < limit:
             messages += self._take(turn, limit - len(messages), limit, now)
+        elif len(turn) > limit:
+            # The next time goes on where this one ended.
+            self._turn = 1 + queues.index(messages[-1].raw.queue)
+        else:
+            self._turn = start + 1
         return messages
 
     def _take(self, queues: Sequence[Queue], limit: int, share: int, now: float) -> list[Message]:
