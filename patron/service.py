@@ -482,9 +482,14 @@ class LiveService:
         """Whether something other than HTTP is still at work: the start, a hook, a component."""
         return self.supervisor.running() or any(thread.is_alive() for thread in self._threads)
 
-    def close(self) -> None:
-        """Run the stop hooks and close the resources in reverse order, in a thread; see `working`."""
-        self._spawn("patron-close", self._close)
+    def close(self) -> Callable[[], bool]:
+        """
+        Run the stop hooks and close the resources in reverse order, in a thread.
+
+        Returns at once, a function that tells whether that is done.
+        """
+        closer = self._spawn("patron-close", self._close)
+        return lambda: not closer.is_alive()
 
     def _close(self) -> None:
         with registry.use(self.resources):

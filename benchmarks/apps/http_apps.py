@@ -64,7 +64,7 @@ class BareWorker(PatronWorker):  # type: ignore[misc]
             begin_stop=lambda: None,
             stop=lambda deadline: None,
             working=lambda: False,
-            close=lambda: None,
+            close=lambda: lambda: True,
             in_flight=list,
             errors=list,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from patron.errors import DecodeError, Reject, Retry, Skip, UnknownContentType
+from patron.errors import DecodeError, Reject, Retry, Skip, StorageFull, UnknownContentType
 from patron.reliability.retry import RetryPolicy
 
 __all__ = ["STRATEGIES", "Action", "Decision", "FailurePolicy", "OnExhausted"]
@@ -97,6 +97,9 @@ class FailurePolicy:
                 return self._give_up(str(error), deliveries, status="rejected", failure=False)
             case DecodeError() | UnknownContentType():
                 return self._give_up(f"undecodable: {error}", deliveries, status="undecodable", failure=True)
+            case StorageFull():
+                # No fault of the message: it waits, with all behind it in its lane, until there is space.
+                return Decision(Action.RETRY, _reason(error), self.retry.delay(failures))
             case _:
                 return self._try_again(error, failures, elapsed, deliveries)
 

@@ -385,8 +385,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             self._serve_until(min(deadline, time.monotonic() + self.live.service.process.drain))
         self._stop_intakes(deadline)
         self._until(lambda: self._busy() == 0 and not self.live.working(), deadline)
-        self.live.close()
-        self._until(lambda: not self.live.working(), max(deadline, time.monotonic() + NOW))
+        self._until(self.live.close(), max(deadline, time.monotonic() + NOW))
         self._exit(deadline)
 
     def _serve_until(self, end: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -94,8 +94,8 @@ class Running:
         live.stop(deadline)
         self._await(deadline)
         abandoned = [WorkAbandoned(describe_work(work)) for work in live.in_flight()]
-        live.close()
-        self._await(max(deadline, time.monotonic() + 0.5))
+        closed = live.close()
+        self._await_closed(closed, max(deadline, time.monotonic() + 0.5))
         self._close_server()
         observe.stop(1.0)
         failures = [*live.errors(), *abandoned]
@@ -104,6 +104,10 @@ class Running:
 
     def _await(self, deadline: float) -> None:
         while (self.live.working() or self.live.app.in_flight()) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _await_closed(self, closed: Callable[[], bool], deadline: float) -> None:
+        while not closed() and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def _close_server(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from patron.consumer.policy import Action, FailurePolicy
-from patron.errors import DecodeError, EncodeError, Reject, Retry, Skip, UnknownContentType
+from patron.errors import DecodeError, EncodeError, Reject, Retry, Skip, StorageFull, UnknownContentType
 from patron.reliability import RetryPolicy
 
 FIXED = RetryPolicy(attempts=3, initial=1.0, jitter="none")
@@ -39,6 +39,12 @@ def test_a_failure_is_retried_until_the_attempts_are_used_up() -> None:
 def test_errors_steer_at_the_first_try(error: BaseException, action: Action, failure: bool) -> None:
     decision = policy().decide(error, 1, 0.0, 1)
     assert (decision.action, decision.failure) == (action, failure)
+
+
+def test_a_message_that_meets_a_full_disk_waits_for_space_however_long_that_takes() -> None:
+    decisions = [policy().decide(StorageFull("full"), failures, 1e6, 1) for failures in (1, 3, 1000)]
+    assert {decision.action for decision in decisions} == {Action.RETRY}
+    assert decisions[-1].delay == FIXED.cap
 
 
 def test_a_retry_that_names_its_delay_gets_it() -> None:
