@@ -199,13 +199,28 @@ class Service:
             warnings=tuple(warnings),
         )
 
-    def open(self, *, slot: Slot | None = None, metrics_directory: Path | None = None) -> LiveService:
+    def open(
+        self,
+        *,
+        slot: Slot | None = None,
+        metrics_directory: Path | None = None,
+        replaced: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> LiveService:
         """
         Make the service live in this process; `LiveService.start` then opens its resources and starts it.
 
-        Called after the fork, from the thread that will own it.
+        Called after the fork, from the thread that will own it. *replaced* are factories that take
+        the place of the resources of the same names.
+
+        Raises:
+            ConfigError: *replaced* names a resource that the service does not have.
         """
-        return LiveService(self, slot=slot, metrics_directory=metrics_directory)
+        unknown = sorted(set(replaced or {}) - set(self.resources))
+        if unknown:
+            known = ", ".join(sorted(self.resources)) or "none"
+            raise ConfigError(f"resources {unknown} cannot be replaced: the service has {known}")
+        factories = {**self.resources, **(replaced or {})}
+        return LiveService(self, factories, slot=slot, metrics_directory=metrics_directory)
 
     def run(self) -> NoReturn:
         """
@@ -307,8 +322,16 @@ class LiveService:
     that the service ends by itself.
     """
 
-    def __init__(self, service: Service, *, slot: Slot | None, metrics_directory: Path | None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        factories: Mapping[str, Callable[..., Any]],
+        *,
+        slot: Slot | None,
+        metrics_directory: Path | None,
+    ) -> None:
         self.service = service
+        self._factories = factories
         self.slot = slot
         self._run_directory = metrics_directory.parent if metrics_directory else None
         self.on_end: Callable[[str], None] = lambda reason: None
@@ -367,7 +390,7 @@ class LiveService:
             self._published.set()
 
     def _open_resources(self) -> None:
-        for name, factory in self.service.resources.items():
+        for name, factory in self._factories.items():
             if self.supervisor.stop_signal.is_set():
                 return
             self._step = _Step(f"opening resource {name}")

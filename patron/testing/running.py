@@ -57,9 +57,15 @@ class Running:
         assert self._server is not None, "the service runs only inside the with block"
         return f"http://127.0.0.1:{self._server.server_port}"
 
+    @property
+    def listening(self) -> bool:
+        """Whether `url` answers already; true before the resources are open."""
+        return self._thread is not None and self._thread.is_alive()
+
     def __enter__(self) -> Running:
-        self._replace_resources()
-        self._live = self.service.open()
+        self._live = self.service.open(
+            replaced={name: partial(_lent, value) for name, value in self._replaced.items()}
+        )
         self._live.on_end = lambda reason: self._ended.set()
         self._server = make_server(
             "127.0.0.1", 0, self._live.app, threaded=True, request_handler=_QuietHandler
@@ -72,10 +78,6 @@ class Running:
         self._live.start()
         self._await_start()
         return self
-
-    def _replace_resources(self) -> None:
-        for name, value in self._replaced.items():
-            self.service.resources[name] = partial(_lent, value)
 
     def _await_start(self) -> None:
         while not self.live.started.wait(0.01):
