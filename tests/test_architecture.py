@@ -31,6 +31,7 @@ FLOORS = {
     "http": 4,
     "grpc": 4,
     "clients": 4,
+    "live": 5,
     "service": 5,
     "config": 6,
     "server": 7,
@@ -46,6 +47,7 @@ FLOORS = {
 SIDEWAYS = {
     ("component", "errors"),
     ("sections", "component"),
+    ("service", "live"),
     ("gunicorn", "server"),
     ("wsgi", "server"),
     ("testing", "server"),

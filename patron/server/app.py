@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patron.errors import ConfigError
-from patron.service import LiveService, Service
+from patron.live import LiveService
+from patron.service import Service
 from patron.slots import Slot
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from functools import partial
 from typing import Any
 
 from patron.errors import ConfigError
+from patron.live import LiveService
 from patron.observe import log
 from patron.server import run
 from patron.server.internals import TConn, ThreadWorker, gunicorn_http
 from patron.server.reading import Incoming, State
-from patron.service import LiveService
 from patron.supervisor import describe_work
 
 __all__ = ["PatronWorker"]

@@ -13,7 +13,8 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from patron import observe
 from patron.errors import WorkAbandoned
-from patron.service import LiveService, Service
+from patron.live import LiveService
+from patron.service import Service
 from patron.supervisor import describe_work
 
 __all__ = ["Running"]
