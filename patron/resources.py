@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from patron.calling import IS_ASYNC, injectable, is_async, named
 from patron.errors import ConfigError
 
 __all__ = ["Resources", "bind", "current", "use"]
@@ -66,15 +66,17 @@ def bind(
     default must name an open resource.
 
     Raises:
-        ConfigError: a parameter names no resource.
+        ConfigError: a parameter names no resource, or *function* is async.
     """
+    if is_async(function):
+        raise ConfigError(f"{named(function)} {IS_ASYNC}")
     available = _active.get(_process) if resources is None else resources
-    wanted = _injectable(function, given)
+    wanted = injectable(function, given)
     missing = [name for name, needed in wanted.items() if needed and name not in available]
     if missing:
         known = ", ".join(sorted(available)) or "none"
         raise ConfigError(
-            f"{_name(function)} asks for {', '.join(map(repr, missing))}, which is no resource of the service "
+            f"{named(function)} asks for {', '.join(map(repr, missing))}, which is no resource of the service "
             f"(there are: {known}): add it under 'resources', or give the parameter a default"
         )
     filled = {name: available[name] for name in wanted if name in available}
@@ -83,19 +85,4 @@ def bind(
 
 def wanted_names(function: Callable[..., Any], *, given: int = 1) -> tuple[str, ...]:
     """The names that *function* needs as resources; for checks before anything is open."""
-    return tuple(name for name, needed in _injectable(function, given).items() if needed)
-
-
-def _injectable(function: Callable[..., Any], given: int) -> dict[str, bool]:
-    """Parameter name → whether it has no default, for the parameters after the *given* first ones."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return {}
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {p.name: p.default is p.empty for p in parameters[given:] if p.kind in named}
-
-
-def _name(function: Callable[..., Any]) -> str:
-    module = getattr(function, "__module__", "?")
-    return f"{module}:{getattr(function, '__qualname__', function)}"
+    return tuple(name for name, needed in injectable(function, given).items() if needed)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from patron import http
+from patron import calling, http
 from patron import resources as registry
 from patron.component import Component, Verdict
 from patron.correlation import CorrelationSettings
@@ -134,8 +134,7 @@ class Service:
         return [
             *_name_problems(self.name),
             *_component_problems(self.components, self.restart),
-            *_callable_problems(self),
-            *_injection_problems(self),
+            *_call_problems(self),
             *self._http_problems(),
         ]
 
@@ -259,36 +258,69 @@ def _component_problems(components: Iterable[object], restart: Mapping[str, Rest
     ]
 
 
-def _callable_problems(service: Service) -> list[str]:
-    named: list[tuple[str, Any]] = [
-        *((f"resource {name!r}", factory) for name, factory in service.resources.items()),
-        *((f"ready check {name!r}", check) for name, check in service.ready_checks.items()),
-        *(("on_start hook", hook) for hook in service.on_start),
-        *(("on_stop hook", hook) for hook in service.on_stop),
-        *(("middleware", middleware) for middleware in service.middlewares),
-    ]
-    return [f"{what} is {value!r}, which cannot be called" for what, value in named if not callable(value)]
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """
+    A function of the user's: *where* it was given, and how Patron calls it.
+
+    With so many arguments by place as *given* (None: that is not looked at), and with resources by
+    name when it *injects*; *otherwise* says what to do about an argument that is no resource.
+    """
+
+    where: str
+    function: Any
+    given: int | None
+    injects: bool = False
+    otherwise: str = "give it a default"
 
 
-def _injection_problems(service: Service) -> list[str]:
-    """Processors and hooks that ask for a resource that the service does not have."""
-    wants: list[tuple[str, Any, int]] = [
-        *((f"{r.method} {r.path}", r.processor, 1) for r in service.routes if isinstance(r, Route)),
-        *(
-            (f"component {c.name}", getattr(c, "processor", None), 1)
-            for c in service.components
-            if hasattr(c, "name")
-        ),
-        *((f"component {c.name}", c.function, 0) for c in service.components if isinstance(c, Periodic)),
-        *(("on_start hook", hook, 0) for hook in service.on_start),
-        *(("on_stop hook", hook, 0) for hook in service.on_stop),
-        *((f"resource {name!r}", factory, 0) for name, factory in service.resources.items()),
-    ]
-    known = ", ".join(sorted(service.resources)) or "none"
-    return [
-        f"{what} asks for {name!r}, which is no resource (there are: {known}): add it under 'resources'"
-        for what, function, given in wants
-        if callable(function)
-        for name in registry.wanted_names(function, given=given)
-        if name not in service.resources
-    ]
+def _calls(service: Service) -> Iterator[_Call]:
+    for route in service.routes:
+        if isinstance(route, Route):
+            yield _Call(f"{route.method} {route.path}", route.processor, 1, injects=True)
+    for component in service.components:
+        yield from _component_calls(component)
+    for name, factory in service.resources.items():
+        yield _Call(f"resource {name!r}", factory, 0, injects=True, otherwise="fill it in (functools.partial)")
+    for name, check in service.ready_checks.items():
+        yield _Call(f"ready check {name!r}", check, 0, injects=True)
+    yield from (_Call("on_start hook", hook, 0, injects=True) for hook in service.on_start)
+    yield from (_Call("on_stop hook", hook, 0, injects=True) for hook in service.on_stop)
+    yield from (_Call("middleware", middleware, None) for middleware in service.middlewares)
+    yield from (_Call(f"mount {prefix!r}", app, None) for prefix, app in service.mounts.items())
+    optional = (("on_sighup", 0), ("alive_check", 0), ("error_reporter", 2))
+    for name, given in optional:
+        if (function := getattr(service, name)) is not None:
+            yield _Call(name, function, given)
+
+
+def _component_calls(component: object) -> Iterator[_Call]:
+    if isinstance(component, Component):
+        yield _Call(f"component {component.name}: run", component.run, None)
+    if isinstance(component, Component) and hasattr(component, "processor"):
+        yield _Call(f"component {component.name}", component.processor, 1, injects=True)
+    if isinstance(component, Periodic):
+        yield _Call(f"component {component.name}", component.function, 0, injects=True)
+
+
+def _call_problems(service: Service) -> Iterator[str]:
+    """Functions that cannot be called as Patron calls them, or ask for a resource that is not there."""
+    for call in _calls(service):
+        if not callable(call.function):
+            yield f"{call.where} is {call.function!r}, which cannot be called"
+        elif calling.is_async(call.function):
+            yield f"{call.where}: {calling.named(call.function)} {calling.IS_ASYNC}"
+        elif call.given is not None:
+            yield from _argument_problems(call, call.given, service.resources)
+
+
+def _argument_problems(call: _Call, given: int, resources: Mapping[str, Any]) -> Iterator[str]:
+    known = ", ".join(sorted(resources)) or "none"
+    for name in registry.wanted_names(call.function, given=given) if call.injects else ():
+        if name not in resources:
+            yield (
+                f"{call.where} asks for {name!r}, which is no resource (there are: {known}): "
+                f"add it under 'resources', or {call.otherwise}"
+            )
+    if misfit := calling.misfit(call.function, given, injects=call.injects):
+        yield f"{call.where}: {misfit}"

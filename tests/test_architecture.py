@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent / "patron"
 FLOORS = {
     "errors": 0,
     "_version": 0,
+    "calling": 0,
     "component": 1,
     "correlation": 1,
     "encoding": 1,

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from patron import correlation
+from patron.calling import refuse_awaitable
 from patron.consumer.deadletters import DeadLetters
 from patron.consumer.desk import Desk, Hand
 from patron.consumer.ledger import Entry, Verdict
@@ -124,7 +125,9 @@ class Worker:
             elif tools.policy.too_often(message.deliveries):
                 self._refuse(entry, operation)
             else:
-                tools.process((message,) if tools.batched else message)
+                result = tools.process((message,) if tools.batched else message)
+                if result is not None:
+                    refuse_awaitable(result)
                 self._processed += 1
                 self.hand.done.append(entry)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the failure of this message
@@ -262,7 +265,9 @@ class Worker:
         operation = self._tools.instrument.start(headers, count=len(entries))
         alone: list[Entry] = []
         try:
-            self._tools.process([entry.message for entry in entries])
+            result = self._tools.process([entry.message for entry in entries])
+            if result is not None:
+                refuse_awaitable(result)
             self._processed += len(entries)
             self.hand.done.extend(entries)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the failure of this batch

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from patron import correlation
+from patron.calling import refuse_awaitable
 from patron.component import Stop
 from patron.errors import Reject, Retry, Skip
 from patron.observe import Instrument, Operation, log, report_error
@@ -69,7 +70,7 @@ class Runner:
         """How the run ended with this try, or the seconds until the next one."""
         operation = self._instrument.start()
         try:
-            self._function()
+            refuse_awaitable(self._function())
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the failure of this run
             return self._failed(error, tries, started, operation)
         finally:

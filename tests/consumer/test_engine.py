@@ -861,3 +861,19 @@ def test_a_slow_message_does_not_keep_the_rest_of_its_run(broker: MemoryBroker) 
         go.set()
         drain(orders(broker))
     assert sorted(done) == list(range(1000))
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch": Batch(size=2, wait=0.01)}], ids=["single", "batch"])
+def test_a_message_whose_processor_is_async_behind_a_plain_function_has_failed(
+    broker: MemoryBroker, settings: dict[str, Any]
+) -> None:
+    async def later(message: object) -> None:
+        raise AssertionError("nobody runs it")
+
+    publish(broker, "a", "b")
+    consumer = Consumer("c", orders(broker), lambda message: later(message), retry=ONCE, **settings)
+    with driven(consumer):
+        until(lambda: len(broker.messages("c.dlq")) == 2)
+    letter = broker.messages("c.dlq")[0]
+    assert letter.headers["x-patron-error"] == "TypeError"
+    assert "is async: Patron calls plain functions" in letter.headers["x-patron-reason"]

@@ -258,6 +258,17 @@ def test_a_parameter_that_no_resource_has_the_name_of_is_a_mistake_of_the_servic
         Service("shop", components=[Periodic("clean", clean, every=1)], resources={"db": list})
 
 
+def test_a_function_that_is_async_behind_a_plain_one_has_failed(day):
+    async def later() -> None:
+        raise AssertionError("nobody runs it")
+
+    once = RetryPolicy(attempts=1)
+    periodic = Periodic("tick", lambda: later(), every=10, retry=once, clock=day.clock, now=day.now)
+    day.pass_(periodic, 15)
+    assert periodic.info()["last"]["status"] == "failed"
+    assert "is async: Patron calls plain functions" in periodic.info()["last"]["error"]
+
+
 def test_a_run_out_of_tries_ends_the_service_where_that_was_asked_for():
     periodic = Periodic("broken", broken, every=0.01, retry=RetryPolicy(attempts=1), on_exhausted="exit")
     with pytest.raises(ExceptionGroup) as caught, Running(Service("shop", components=[periodic])) as live:
