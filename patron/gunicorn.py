@@ -39,7 +39,7 @@ def on_starting(server: object) -> None:
 def _prepare() -> None:
     inspect = _config_inspector(Path(_config_path()))
     try:
-        _run.prepare(inspect(), inspect)
+        _run.prepare(inspect(lambda: False), inspect)
     except PatronError as error:
         _run.report(error)
         sys.exit(2)

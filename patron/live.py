@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from patron import observe
 from patron import resources as registry
 from patron.component import Verdict, Work
 from patron.errors import ServiceError
-from patron.health import Checks
+from patron.health import Check, Checks
 from patron.observe import log
 from patron.slots import Slot, run_directory
 from patron.supervisor import Supervisor
@@ -83,9 +84,11 @@ class LiveService:
         self.draining = False
         self.started = threading.Event()
         self._stack = ExitStack()
-        self._step: _Step | None = None
+        self._steps: dict[int, _Step] = {}  # each thread writes under its own ident
         self._own_errors: list[BaseException] = []
-        self._checks = Checks(service.ready_checks)
+        self._checks = Checks(
+            {name: partial(self._check, check) for name, check in service.ready_checks.items()}
+        )
         self._alive = Checks({"alive": service.alive_check} if service.alive_check else {})
         self._threads: list[threading.Thread] = []
         self._published = threading.Event()  # set: publish now
@@ -112,26 +115,27 @@ class LiveService:
             if not self.supervisor.stop_signal.is_set():
                 self._start_components()
         except BaseException as error:  # noqa: BLE001 - the edge of the thread: keep it for the owner
-            self._fail(f"{self._step.what if self._step else 'start'} failed", error)
+            step = self._steps.get(threading.get_ident())
+            self._fail(f"{step.what if step else 'start'} failed", error)
         finally:
-            self._step = None
+            self._done()
             self._published.set()
 
     def _open_resources(self) -> None:
         for name, factory in self._factories.items():
             if self.supervisor.stop_signal.is_set():
                 return
-            self._step = _Step(f"opening resource {name}")
+            self._begin(f"opening resource {name}")
             bound = registry.bind(factory, self.resources, given=0)
             self.resources[name] = self._stack.enter_context(_opened(name, bound))
         registry.install(self.resources)
 
     def _start_components(self) -> None:
-        self._step = _Step("binding the routes")
+        self._begin("binding the routes")
         self.app.start(self.resources)
         with registry.use(self.resources):
             for hook in self.service.on_start:
-                self._step = _Step(f"on_start hook {_named(hook)}")
+                self._begin(f"on_start hook {_named(hook)}")
                 registry.bind(hook, self.resources, given=0)()
             self.supervisor.start()
         self.started.set()
@@ -148,10 +152,7 @@ class LiveService:
         self.on_end(f"fatal: {event}")
 
     def _fail(self, reason: str, error: BaseException) -> None:
-        failure = ServiceError(f"{reason}: {type(error).__name__}: {error}")
-        failure.__cause__ = error
-        self._own_errors.append(failure)
-        log.error("service failed", reason=reason, exc_info=error)
+        self._note(reason, error)
         self.on_end(reason)
 
     # Being asked.
@@ -185,6 +186,9 @@ class LiveService:
             yield Verdict(
                 state.ready and not stale, tuple(f"worker {state.pid}: {reason}" for reason in reasons)
             )
+
+    def _check(self, check: Check) -> object:
+        return registry.bind(check, self.resources, given=0)()
 
     def alive(self) -> Verdict:
         """Whether the process should go on living; dependencies have no say in it."""
@@ -248,17 +252,28 @@ class LiveService:
                 self._guarded(f"on_stop hook {_named(hook)}", registry.bind(hook, self.resources, given=0))
         self._guarded("closing resources", self._stack.close)
         log.on_fatal(None)
-        self._step = None
+        self._done()
 
     def _guarded(self, what: str, call: Callable[[], Any]) -> None:
-        self._step = _Step(what)
+        self._begin(what)
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - user code: report it and go on closing
-            failure = ServiceError(f"{what} failed: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            self._own_errors.append(failure)
-            log.error("service failed", reason=what, exc_info=error)
+            self._note(f"{what} failed", error)
+
+    def _begin(self, what: str) -> None:
+        """From now on this thread runs user code that may hang, or raise."""
+        self._steps[threading.get_ident()] = _Step(what)
+
+    def _done(self) -> None:
+        self._steps.pop(threading.get_ident(), None)
+
+    def _note(self, reason: str, error: BaseException) -> None:
+        """Keep *error* for the end, where it is shown with its traceback."""
+        failure = ServiceError(f"{reason}: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        self._own_errors.append(failure)
+        log.error(reason, error=f"{type(error).__name__}: {error}")
 
     def call_sighup(self) -> None:
         """Run the SIGHUP hook in a thread of its own; its error is logged and changes nothing."""
@@ -275,8 +290,7 @@ class LiveService:
 
     def in_flight(self) -> list[Work]:
         """Everything that is still being worked on: requests, components, hooks."""
-        step = self._step
-        own = [Work(step.what, step.since, step.thread)] if step is not None else []
+        own = [Work(step.what, step.since, step.thread) for step in list(self._steps.values())]
         return [*self.app.in_flight(), *self.supervisor.in_flight(), *own]
 
     def errors(self) -> list[BaseException]:

@@ -27,10 +27,12 @@ None: the process stands alone.
 
 #: Bytes of the state that one worker can publish; a longer one is cut down to its readiness.
 SLOT_SIZE = 64 * 1024
-_ENDED, _STATUS = 0, 1  # offsets of two bytes that only workers write
-_COUNTS = struct.Struct("II")  # expected workers, slots taken so far: only the arbiter writes
-_COUNTS_AT, _HEADER_SIZE = 8, 16
-_SLOT = struct.Struct("BBxxII")  # phase, exit status, sequence, length
+# The header: two bytes that only workers write, two counts that only the arbiter writes, then for
+# each slot a byte for its phase and one for its exit status.
+_ENDED, _STATUS = 0, 1
+_COUNTS = struct.Struct("II")  # expected workers, slots taken so far
+_COUNTS_AT, _PHASES_AT = 8, 16
+_RECORD = struct.Struct("II")  # sequence, length
 _FREE, _TAKEN, _CLEAN = 0, 1, 2
 
 
@@ -65,7 +67,9 @@ class Board:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._map = mmap.mmap(-1, _HEADER_SIZE + count * SLOT_SIZE)
+        # Slots begin on pages of their own, so that one that was never used takes no memory.
+        self._slots_at = -(-(_PHASES_AT + 2 * count) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._map = mmap.mmap(-1, self._slots_at + count * SLOT_SIZE)
 
     def close(self) -> None:
         """Release the map. Nothing may be called afterwards."""
@@ -75,8 +79,7 @@ class Board:
 
     def expect(self, workers: int) -> None:
         """Say how many workers the run starts with."""
-        _, taken = self._counts()
-        _COUNTS.pack_into(self._map, _COUNTS_AT, workers, taken)
+        self._set_counts(workers, self._counts()[1])
 
     def take(self) -> int:
         """
@@ -87,17 +90,23 @@ class Board:
         """
         for slot in range(self.count):
             if self._phase(slot) == _FREE:
-                _SLOT.pack_into(self._map, self._at(slot), _TAKEN, 0, 0, 0)
+                self._store(self._at(slot), _RECORD.pack(0, 0))
+                self._set_phase(slot, _TAKEN)
                 expected, taken = self._counts()
-                _COUNTS.pack_into(self._map, _COUNTS_AT, expected, taken + 1)
+                self._set_counts(expected, taken + 1)
                 return slot
         raise RuntimeError(f"all {self.count} worker slots are taken: old workers do not end")
 
     def free(self, slot: int) -> int | None:
         """Free *slot*; returns the status that its worker ended with in order, or None when it died."""
-        phase, status, _, _ = _SLOT.unpack_from(self._map, self._at(slot))
-        _SLOT.pack_into(self._map, self._at(slot), _FREE, 0, 0, 0)
+        at = _PHASES_AT + 2 * slot
+        phase, status = self._map[at], self._map[at + 1]
+        self._set_phase(slot, _FREE)
         return status if phase == _CLEAN else None
+
+    def free_slots(self) -> int:
+        """How many more workers there is room for."""
+        return sum(self._phase(slot) == _FREE for slot in range(self.count))
 
     def all_clean(self) -> bool:
         """Whether no worker is missing that ought to have said that it ended in order."""
@@ -129,11 +138,22 @@ class Board:
         expected, taken = _COUNTS.unpack_from(self._map, _COUNTS_AT)
         return expected, taken
 
+    def _set_counts(self, expected: int, taken: int) -> None:
+        self._store(_COUNTS_AT, _COUNTS.pack(expected, taken))
+
     def _at(self, slot: int) -> int:
-        return _HEADER_SIZE + slot * SLOT_SIZE
+        return self._slots_at + slot * SLOT_SIZE
 
     def _phase(self, slot: int) -> int:
-        return self._map[self._at(slot)]
+        return self._map[_PHASES_AT + 2 * slot]
+
+    def _set_phase(self, slot: int, phase: int, status: int = 0) -> None:
+        self._map[_PHASES_AT + 2 * slot + 1] = status
+        self._map[_PHASES_AT + 2 * slot] = phase
+
+    def _store(self, at: int, data: bytes) -> None:
+        # Not struct.pack_into: that fills its target with zeros first, which others would read.
+        self._map[at : at + len(data)] = data
 
     def _state(self, slot: int) -> WorkerState:
         record = self._read(slot)
@@ -153,24 +173,24 @@ class Board:
         """The record in *slot*; None when there is none or its writer died while it wrote."""
         at = self._at(slot)
         for _ in range(100):
-            _, _, before, length = _SLOT.unpack_from(self._map, at)
+            before, length = _RECORD.unpack_from(self._map, at)
             if before % 2 == 0:
-                data = self._map[at + _SLOT.size : at + _SLOT.size + length]
-                if _SLOT.unpack_from(self._map, at)[2] == before:
+                data = self._map[at + _RECORD.size : at + _RECORD.size + length]
+                if _RECORD.unpack_from(self._map, at) == (before, length):
                     return json.loads(data) if length else None
             time.sleep(0.0005)
         return None
 
     def _write(self, slot: int, data: bytes) -> None:
         at = self._at(slot)
-        phase, status, sequence, _ = _SLOT.unpack_from(self._map, at)
-        _SLOT.pack_into(self._map, at, phase, status, sequence + 1, len(data))
-        self._map[at + _SLOT.size : at + _SLOT.size + len(data)] = data
-        _SLOT.pack_into(self._map, at, phase, status, sequence + 2, len(data))
+        sequence, _ = _RECORD.unpack_from(self._map, at)
+        sequence += sequence % 2  # the one before was killed while it wrote
+        self._store(at, _RECORD.pack(sequence + 1, len(data)))
+        self._store(at + _RECORD.size, data)
+        self._store(at, _RECORD.pack(sequence + 2, len(data)))
 
     def _mark_clean(self, slot: int, status: int) -> None:
-        _, _, sequence, length = _SLOT.unpack_from(self._map, self._at(slot))
-        _SLOT.pack_into(self._map, self._at(slot), _CLEAN, status, sequence, length)
+        self._set_phase(slot, _CLEAN, status)
 
 
 class Slot:
@@ -210,7 +230,7 @@ class Slot:
 def _fitting(record: dict[str, Any]) -> bytes:
     """*record* as JSON that fits a slot; the components go first when it does not."""
     data = json.dumps(record, default=str).encode()
-    if len(data) <= SLOT_SIZE - _SLOT.size:
+    if len(data) <= SLOT_SIZE - _RECORD.size:
         return data
     cut = [{"name": c.get("name"), "state": c.get("state")} for c in record["components"]][:100]
     short = [str(reason)[:200] for reason in record["reasons"]][:20]

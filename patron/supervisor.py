@@ -227,7 +227,8 @@ class Supervisor:
     def _guard(self, entry: _Entry) -> None:
         entry.run(self.stop_signal)
         if entry.error is not None:
-            log.error("component failed", component=entry.component.name, exc_info=entry.error)
+            # The traceback comes once, at the end, with those of all that failed.
+            log.error("component failed", component=entry.component.name, error=_text(entry.error))
         with self._ending:
             first = self._first_end is None and not self.stop_signal.is_set()
             if first:
@@ -271,9 +272,13 @@ class Supervisor:
 
 
 def _failure(name: str, error: BaseException) -> ComponentFailed:
-    failed = ComponentFailed(name, f"{type(error).__name__}: {error}")
+    failed = ComponentFailed(name, _text(error))
     failed.__cause__ = error
     return failed
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _work(entry: _Entry) -> Sequence[Work]:

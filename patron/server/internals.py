@@ -16,6 +16,7 @@ version is taken over by making that test pass again.
 ``Worker.PIPE``, ``set_wakeup_fd``       a byte arrives there at every signal
 ``Arbiter.handle_hup``, ``handle_int``   found by name on the instance, run in the arbiter's loop
 ``Arbiter.setup``, ``stop``              called on the instance
+``Arbiter.spawn_worker``                 called on the instance; forks, and returns only in the parent
 ``Arbiter.spawn_workers``                called by the arbiter's loop at least once a second
 ``glogging.Logger.setup``                sets the handlers of ``error_log``, marked ``_gunicorn``
 ``HaltServer``                           raised in ``child_exit``, ends the run
@@ -29,6 +30,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 __all__ = [
@@ -38,5 +40,6 @@ __all__ = [
     "HaltServer",
     "TConn",
     "ThreadWorker",
+    "Unreader",
     "gunicorn_http",
 ]

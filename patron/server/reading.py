@@ -10,8 +10,11 @@ __all__ = ["Incoming", "State"]
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
-_EXPECT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue", re.IGNORECASE)
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
+# Only HTTP/1.1 knows the expectation (RFC 9110 section 10.1.1).
+_EXPECT = re.compile(
+    rb"[^\r\n]* HTTP/1\.1\r\n(?:.*\r\n)?expect[ \t]*:[ \t]*100-continue[ \t]*\r\n", re.I | re.S
+)
+_CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]{0,16})(?![0-9A-Fa-f])")
 #: A chunk's size line, extensions included (RFC 9112 section 7.1), or the trailers, are cut off here.
 _MAX_LINE = 8192
 
@@ -93,7 +96,7 @@ class Incoming:
                 return State.WHOLE
             self._end = self._body_at + length
         state = self._body_state()
-        return State.CONTINUE if state is State.MORE and _EXPECT.search(head) else state
+        return State.CONTINUE if state is State.MORE and _EXPECT.match(head) else state
 
     def _body_state(self) -> State:
         if not self._chunked:
@@ -112,9 +115,9 @@ class Incoming:
             if line_end < 0:
                 return State.WHOLE if len(self.data) - self._scanned >= _MAX_LINE else State.MORE
             size = _CHUNK_SIZE.match(self.data, self._scanned)
-            if size is None:
+            if size is None or not size[0]:
                 return State.WHOLE  # no chunk: the parser refuses it
-            length = int(size[0], 16)
+            length = int(size[1] or b"0", 16)
             if length == 0:
                 return self._trailers_state(line_end)
             following = line_end + 2 + length + 2

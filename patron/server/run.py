@@ -24,14 +24,20 @@ from patron.errors import ConfigError, PatronError
 from patron.observe import log
 from patron.observe.log import LogSettings
 from patron.server.internals import Arbiter, HaltServer
+from patron.server.parent import signals_held_back
 from patron.service import Inspection
 from patron.slots import Board, Slot
 
-__all__ = ["RunState", "install_hooks", "prepare", "prepared", "report", "slot_of", "state"]
+#: Looks at the service again; gets a function that tells whether to give up, because a stop is waiting.
+Inspect = Callable[[Callable[[], bool]], Inspection]
+
+__all__ = ["Inspect", "RunState", "install_hooks", "prepare", "prepared", "report", "slot_of", "state"]
 
 #: Seconds of the waits before a worker that died is replaced: the first at once, then doubling.
 RESPAWN_WAIT, RESPAWN_CAP = 0.5, 8.0
 _PREFIX = "patron-"
+#: Room for the most workers that a service may have, twice: a reload starts the new before the old have ended.
+_SLOTS = 2 * 256 + 8
 
 
 @dataclass(eq=False)
@@ -48,6 +54,8 @@ class RunState:
     lock: int
     status: int = 0
     stopping: bool = False
+    reloading: bool = False
+    graceful_timeout: int = 0
     not_before: float = 0.0
     deaths: deque[float] = field(default_factory=deque)
 
@@ -58,11 +66,11 @@ class RunState:
 
 
 _inspection: Inspection | None = None
-_inspect: Callable[[], Inspection] | None = None
+_inspect: Inspect | None = None
 _state: RunState | None = None
 
 
-def prepare(inspection: Inspection, inspect: Callable[[], Inspection] | None = None) -> None:
+def prepare(inspection: Inspection, inspect: Inspect | None = None) -> None:
     """Say what is to run; *inspect* looks again, before a reload. Nothing is opened yet."""
     global _inspection, _inspect
     _inspection, _inspect = inspection, inspect
@@ -146,13 +154,16 @@ def _when_ready(server: Any) -> None:
     _start_log(prepared())
     directory, lock = _run_directory(prepared())
     workers = server.cfg.workers
-    _state = RunState(prepared(), Board(4 * workers + 8), directory, lock)
+    _state = RunState(
+        prepared(), Board(_SLOTS), directory, lock, graceful_timeout=server.cfg.graceful_timeout
+    )
     _state.board.expect(workers)
     server.handle_int = partial(_stop_gracefully, server)
     server.handle_hup = partial(_handle_hup, server)
     server.setup = partial(_setup, server)
     server.stop = partial(_stop, server)
     server.spawn_workers = partial(_spawn_workers, server)
+    server.spawn_worker = partial(_spawn_worker, server)
 
 
 def _start_log(inspection: Inspection) -> None:
@@ -180,6 +191,8 @@ def _child_exit(server: Any, worker: Any) -> None:
         raise HaltServer("a component ended", run.status)
     elif status is None:
         _count_death(run)
+    else:
+        run.status = max(run.status, status)  # replaced, as at a reload, but not without abandoning work
 
 
 def _forget_gauges(run: RunState, slot: int) -> None:
@@ -236,12 +249,22 @@ def _stop(server: Any, graceful: bool = True) -> None:
 def _setup(server: Any, app: Any) -> None:
     Arbiter.setup(server, app)
     install_hooks(server.cfg)
+    run = state()
+    run.graceful_timeout = server.cfg.graceful_timeout
+    if run.reloading:
+        server.cfg.set("graceful_timeout", 0)  # do not wait for the old workers: see _reload
 
 
 def _spawn_workers(server: Any) -> None:
     """Called at least once a second while a worker is missing."""
-    if time.monotonic() >= state().not_before and state().board.ended() is None:
+    run = state()
+    if time.monotonic() >= run.not_before and run.board.ended() is None and run.board.free_slots():
         Arbiter.spawn_workers(server)
+
+
+def _spawn_worker(server: Any) -> int:
+    with signals_held_back():
+        return int(Arbiter.spawn_worker(server))
 
 
 def _handle_hup(server: Any) -> None:
@@ -251,15 +274,52 @@ def _handle_hup(server: Any) -> None:
         server.kill_workers(signal.SIGHUP)
         return
     try:
-        fresh = _inspect() if _inspect is not None else run.inspection
+        fresh = _inspect(partial(_stop_is_waiting, server)) if _inspect is not None else run.inspection
     except PatronError as error:
-        server.log.error("Reload refused, the old configuration stays:")
-        report(error)
+        _refuse_reload(server, error)
+        return
+    if fresh.workers > run.board.free_slots():
+        _refuse_reload(server, ConfigError(f"{fresh.workers} workers: too many old ones have not ended yet"))
         return
     prepare(fresh, _inspect)
     run.inspection = fresh
+    _reload(server, run)
+
+
+def _refuse_reload(server: Any, error: PatronError) -> None:
+    server.log.error("Reload refused, the old configuration stays:")
+    report(error)
+
+
+def _reload(server: Any, run: RunState) -> None:
+    """
+    Gunicorn's reload, without its wait for the old workers, during which it is deaf to signals.
+
+    They keep their own budget, and the arbiter's loop reaps them like any other.
+    """
+    settings = server.app.cfg
     sys.modules.pop("patron.gunicorn", None)  # imported again, it computes its settings again
-    Arbiter.handle_hup(server)
+    run.reloading = True
+    try:
+        Arbiter.handle_hup(server)
+    except SystemExit:  # gunicorn's answer to a settings file that it cannot load
+        if os.getpid() != server.pid:
+            raise  # a worker that was forked in there, and has ended
+        server.app.cfg = settings
+        server.log.error("Reload refused, the old settings stay")
+    finally:
+        run.reloading = False
+        server.cfg.set("graceful_timeout", run.graceful_timeout)
+
+
+def _stop_is_waiting(server: Any) -> bool:
+    """Whether a signal that ends the run waits in the arbiter's queue; they all stay there, in their order."""
+    waiting = []
+    while not server.SIG_QUEUE.empty():
+        waiting.append(server.SIG_QUEUE.get_nowait())
+    for number in waiting:
+        server.SIG_QUEUE.put_nowait(number)
+    return any(number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT) for number in waiting)
 
 
 # Checks and files.

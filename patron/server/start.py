@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
 import re
+import select
+import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -19,6 +23,7 @@ from patron.errors import ConfigError, PatronError, ServiceError
 from patron.server import run
 from patron.server.app import ServiceApp
 from patron.server.internals import Arbiter, BaseApplication
+from patron.server.parent import die_with_parent
 from patron.server.settings import gunicorn_settings
 from patron.service import Inspection, Service
 
@@ -32,6 +37,8 @@ __all__ = [
     "run_service",
 ]
 
+#: Seconds that loading the configuration, with every module that it names, may take.
+INSPECT_TIMEOUT = 60.0
 #: Modules of the framework and its packages that only live services use.
 _PRELOADED = ("flask", "prometheus_client", "pydantic.types", "pythonjsonlogger.core", "patron.http.app")
 
@@ -41,7 +48,7 @@ _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 def run_service(service: Service) -> NoReturn:
     """Run *service*, which was described in code; exits with status 0, 1 or 2."""
     inspection = service.inspect()
-    _run(inspection, lambda: inspection, lambda: service)
+    _run(inspection, lambda give_up: inspection, lambda: service)
 
 
 def run_config(path: Path, environ: Mapping[str, str] | None = None) -> NoReturn:
@@ -54,7 +61,7 @@ def run_config(path: Path, environ: Mapping[str, str] | None = None) -> NoReturn
     variables = dict(os.environ if environ is None else environ)
     inspect = config_inspector(path, variables)
     try:
-        inspection = inspect()
+        inspection = inspect(lambda: False)
     except PatronError as error:
         run.report(error)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
@@ -77,11 +84,11 @@ def config_path() -> str:
     return path
 
 
-def config_inspector(path: Path, environ: Mapping[str, str] | None = None) -> Callable[[], Inspection]:
+def config_inspector(path: Path, environ: Mapping[str, str] | None = None) -> run.Inspect:
     """A function that looks at the service of the file at *path*, in a throw-away child, each time it is called."""
 
-    def inspect() -> Inspection:
-        return in_child(lambda: _config_inspection(path, os.environ if environ is None else environ))
+    def inspect(give_up: Callable[[], bool]) -> Inspection:
+        return in_child(lambda: _config_inspection(path, os.environ if environ is None else environ), give_up)
 
     return inspect
 
@@ -121,7 +128,7 @@ def _described_at(reference: str) -> Service:
     return found
 
 
-def _run(inspection: Inspection, inspect: Callable[[], Inspection], build: Callable[[], Service]) -> NoReturn:
+def _run(inspection: Inspection, inspect: run.Inspect, build: Callable[[], Service]) -> NoReturn:
     for warning in inspection.warnings:
         sys.stderr.write(f"patron: warning: {warning}\n")
     try:
@@ -158,27 +165,55 @@ class _Application(BaseApplication):  # type: ignore[misc]
 # The throw-away child.
 
 
-def in_child(inspect: Callable[[], Inspection]) -> Inspection:
+def in_child(inspect: Callable[[], Inspection], give_up: Callable[[], bool] = lambda: False) -> Inspection:
     """
     What *inspect* returns, run in a forked child, so that nothing it imports or opens stays here.
 
+    *give_up* is asked ten times a second whether to stop waiting.
+
     Raises:
         ConfigError: with every problem that the child found.
-        ServiceError: the child ended in another way; the message has its traceback.
+        ServiceError: the child ended in another way, hangs, or was given up; the message says which.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if pid == 0:
         os.close(reader)
+        _be_a_child_of(parent)
         _report_to(writer, inspect)
     os.close(writer)
-    _preload()
-    with os.fdopen(reader, "rb") as pipe:
-        data = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    return _inspection_from(data, os.waitstatus_to_exitcode(status))
+    try:
+        _preload()
+        data = _read_all(reader, give_up)
+    finally:
+        os.close(reader)
+        os.kill(pid, signal.SIGKILL)  # it has answered, or it hangs
+        os.waitpid(pid, 0)
+    return _inspection_from(data)
+
+
+def _be_a_child_of(parent: int) -> None:
+    """Die with the parent, and take the signals of the terminal and of the system as any program does."""
+    die_with_parent(parent)
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _read_all(reader: int, give_up: Callable[[], bool]) -> bytes:
+    """What the child writes until it closes the pipe."""
+    data, deadline = b"", time.monotonic() + INSPECT_TIMEOUT
+    while time.monotonic() < deadline and not give_up():
+        if select.select([reader], [], [], 0.1)[0]:
+            piece = os.read(reader, 65536)
+            if not piece:
+                return data
+            data += piece
+    raise ServiceError(
+        f"checking the configuration did not end within {INSPECT_TIMEOUT:g} s, or was interrupted: "
+        "does a module that it names wait for something when it is imported?"
+    )
 
 
 def _preload() -> None:
@@ -206,10 +241,10 @@ def _report_to(writer: int, inspect: Callable[[], Inspection]) -> NoReturn:
     os._exit(0)
 
 
-def _inspection_from(data: bytes, exit_code: int) -> Inspection:
+def _inspection_from(data: bytes) -> Inspection:
     if not data:
         raise ServiceError(
-            f"checking the configuration ended with status {exit_code}: a module ends the process on import"
+            "checking the configuration ended early: a module ends the process when it is imported"
         )
     answer = json.loads(data)
     if problems := answer.get("problems"):
@@ -247,6 +282,13 @@ def _check_port(host: str, port: int) -> None:
             probe.listen(1)
         except (OSError, OverflowError) as error:
             raise ServiceError(
-                f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; choose another port "
-                "(http.port, PATRON_HTTP_DEFAULT_PORT) or stop what listens there"
+                f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; {_advice(error)}"
             ) from error
+
+
+def _advice(error: OSError | OverflowError) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "choose another port (http.port, PATRON_HTTP_DEFAULT_PORT) or stop what listens there"
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
+        return "choose a port from 1024 on (http.port, PATRON_HTTP_DEFAULT_PORT), or run with the right to use it"
+    return "choose an address of this machine (http.host, PATRON_HTTP_HOST)"

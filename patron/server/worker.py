@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import heapq
 import os
 import queue
 import select
 import selectors
 import signal
 import socket
-import sys
 import threading
 import time
 from concurrent import futures
 from functools import partial
 from typing import Any
 
-from patron.errors import ConfigError
+from patron.errors import ConfigError, MissingExtra, NotASource
 from patron.live import LiveService
 from patron.observe import log
 from patron.server import run
-from patron.server.internals import TConn, ThreadWorker, gunicorn_http
+from patron.server.internals import TConn, ThreadWorker, Unreader, gunicorn_http
+from patron.server.parent import die_with_parent, signal_at_parents_death, unblock_signals
 from patron.server.reading import Incoming, State
+from patron.slots import Slot
 from patron.supervisor import describe_work
 
 __all__ = ["PatronWorker"]
@@ -37,13 +38,18 @@ NOW = 0.5
 SWEEP_INTERVAL = 0.25
 #: Seconds that one write to a client may take; a reader that is slower than that loses its answer.
 WRITE_TIMEOUT = 60.0
-#: Seconds that a thread waits for the rest of a request that is going to be refused.
-REFUSAL_TIMEOUT = 1.0
 #: Bytes of unfinished requests that one worker holds at most.
 MAX_UNFINISHED = 64 * 1024 * 1024
-_PR_SET_PDEATHSIG = 1
 _ORPHANED = signal.SIGUSR2
 _WATCHED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, _ORPHANED)
+
+
+class _Received(Unreader):  # type: ignore[misc]
+    """The bytes that the main thread has received, and then the end: a thread of the pool never waits for more."""
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Nothing more."""
+        return b""
 
 
 class _Connection(TConn):  # type: ignore[misc]
@@ -62,6 +68,7 @@ class _Connection(TConn):  # type: ignore[misc]
         """Give what was received to the parser, which then has a whole request without reading."""
         if self.parser is None:
             self.parser = gunicorn_http.get_parser(self.cfg, self.sock, self.client)
+            self.parser.unreader = _Received()
             self.initialized = True
         self.complete = self.incoming.complete
         self.parser.unreader.buf.write(self.incoming.take())
@@ -111,23 +118,21 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             signal.siginterrupt(number, False)
         # The arbiter decides what a Ctrl-C means: the terminal sends it to the whole group.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._watch_parent()
+        unblock_signals()
+        # Until the user's modules are imported nothing reads our queue of signals.
+        die_with_parent(self.ppid)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signals.put(number)
-
-    def _watch_parent(self) -> None:
-        """Ask the kernel for a signal when the arbiter dies (prctl(2)); one that is dead already counts too."""
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(_ORPHANED))
-        if os.getppid() != self.ppid:
-            self._signals.put(_ORPHANED)
 
     def load_wsgi(self) -> None:
         """Build the service; what is wrong ends the run, not only this worker."""
         try:
             super().load_wsgi()
             self._open()
+            signal_at_parents_death(_ORPHANED)
+            if os.getppid() != self.ppid:
+                self._signals.put(_ORPHANED)
         except Exception as error:  # noqa: BLE001 - user code is imported here; any error ends the run
             self._fail_boot(error)
 
@@ -174,6 +179,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             self._handle_signals()
             self._handle_ends()
             if self.alive:
+                self._make_room()
                 self.set_accept_enabled(self.nr_conns < self.worker_connections)
         self._stop()
 
@@ -223,24 +229,21 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         try:
             sock, client = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                time.sleep(0.05)  # no descriptor is free: the connection waits in the backlog
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
-                raise
-            return
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                time.sleep(0.05)  # the connection waits in the backlog
+            return  # accept(2): what went wrong with the connection is no error of the listener
         self.nr_conns += 1
         incoming = Incoming(self._max_head, self._max_body)
         conn = _Connection(self.cfg, sock, client, listener.getsockname(), incoming)
         if self.cfg.is_ssl:
             self.enqueue_req(conn)
         else:
-            self._await_request(conn)
+            self._await_request(conn, self._read_timeout)
             self._on_readable(conn, sock)
 
-    def _await_request(self, conn: _Connection) -> None:
+    def _await_request(self, conn: _Connection, patience: float) -> None:
         conn.sock.setblocking(False)
-        linger = self.cfg.keepalive if self.alive else STOP_LINGER
-        conn.deadline = time.monotonic() + linger
+        conn.deadline = time.monotonic() + (patience if self.alive else STOP_LINGER)
         self._reading.add(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
 
@@ -332,6 +335,14 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             else:
                 self._refuse(conn, 408, "Request Timeout", f"not received within {self._read_timeout:g} s")
 
+    def _make_room(self) -> None:
+        """When every connection is taken, those that ask for nothing go first, the longest idle before the others."""
+        if self.nr_conns < self.worker_connections:
+            return
+        idle = [conn for conn in self._reading if not len(conn.incoming)]
+        for conn in heapq.nsmallest(self.worker_connections // 20 + 1, idle, key=lambda c: c.deadline):
+            self._forget(conn)
+
     def finish_request(self, conn: _Connection, fs: futures.Future[bool]) -> None:
         """A request is answered: wait for the next one on its connection, or close it."""
         # With TLS the bytes may already be in the library's buffer, where no poll sees them: one request each.
@@ -344,7 +355,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
                 self._linger(conn)
                 return
             conn.continued = False
-            self._await_request(conn)
+            self._await_request(conn, self.cfg.keepalive)
             if rest := conn.parser.unreader.take_buffered():
                 self._take_in(conn, rest)
         except (OSError, ValueError, KeyError):
@@ -358,7 +369,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             return bool(super().handle(conn))
         request = None
         try:
-            conn.sock.settimeout(WRITE_TIMEOUT if conn.complete else REFUSAL_TIMEOUT)
+            conn.sock.settimeout(WRITE_TIMEOUT)
             request = next(conn.parser)
             if conn.continued or not conn.complete:
                 request._expected_100_continue = False
@@ -436,16 +447,14 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             log.error(
                 "work abandoned at the end of the stop budget", count=len(abandoned), abandoned=abandoned
             )
-        self._finish_telemetry()
         if errors:
-            run.report(
-                ExceptionGroup(f"service {self.live.service.name} failed", [_plain(e) for e in errors])
-            )
+            _log_errors(self.live.service.name, errors)
+        self._finish_telemetry()
         run.slot_of(self).mark_clean(status)
         if abandoned:
             os._exit(status)  # threads that hang would keep the interpreter from ending
         self.tpool.shutdown(wait=False)
-        _end_at(max(deadline, time.monotonic() + NOW))
+        _end_at(max(deadline, time.monotonic() + NOW), run.slot_of(self))
 
     def _finish_telemetry(self) -> None:
         from patron import observe
@@ -454,16 +463,26 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         observe.stop(1.0)
 
 
-def _end_at(deadline: float) -> None:
+def _end_at(deadline: float, slot: Slot) -> None:
     """End the process at *deadline* at the latest: a thread of the user's that is no daemon may keep it alive."""
 
     def wait() -> None:
         time.sleep(max(0.0, deadline - time.monotonic()))
         names = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
         log.error("threads outlived the stop budget", threads=names)
+        slot.mark_clean(1)
         os._exit(1)
 
     threading.Thread(target=wait, name="patron-last-call", daemon=True).start()
+
+
+def _log_errors(name: str, errors: list[BaseException]) -> None:
+    """Every error in one line; with the tracebacks, unless all of them are mistakes that a user can mend."""
+    mistakes = all(isinstance(error.__cause__, ConfigError | NotASource | MissingExtra) for error in errors)
+    group = (
+        None if mistakes else ExceptionGroup(f"service {name} failed", [_plain(error) for error in errors])
+    )
+    log.error("service failed", errors=[str(error) for error in errors], exc_info=group)
 
 
 def _plain(error: BaseException) -> Exception:

@@ -125,7 +125,6 @@ def test_a_reader_gets_a_whole_record_while_another_process_writes_all_the_time(
 def test_a_writer_killed_in_the_middle_leaves_a_worker_that_is_not_ready(board: Board) -> None:
     slot = Slot(board, board.take())
     slot.publish(ready=True)
-    at = board._at(slot.index)
-    board._map[at + 4] += 1  # the sequence is odd: somebody began to write, and died
+    board._map[board._at(slot.index)] += 1  # the sequence is odd: somebody began to write, and died
     [state] = board.states()
     assert not state.ready
