@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import flask
 from flask.sessions import NullSession, SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, RequestRedirect
 
 from patron.component import Verdict, Work
 from patron.errors import ConfigError, ServiceUnavailable, http_error
@@ -85,8 +86,16 @@ class _Flask(flask.Flask):
         if isinstance(rv, HTTPException):
             if rv.response is None and (rv.code or 500) >= 400:
                 return _reply(failure.from_flask(rv, flask.request.environ))
+            if isinstance(rv, RequestRedirect):
+                rv.new_url = _relative(rv.new_url, flask.request.host)
             rv = rv.get_response(flask.request.environ)  # a redirect, or what abort() was given
         return super().make_response(rv)
+
+    def handle_user_exception(self, e: Exception) -> Any:
+        exchange: Exchange | None = flask.request.environ.get(EXCHANGE)
+        if exchange is not None:
+            exchange.error = e  # the span's, when what a handler makes of it is a 5xx
+        return super().handle_user_exception(e)
 
     def handle_exception(self, e: Exception) -> flask.Response:
         environ = flask.request.environ
@@ -101,6 +110,15 @@ class _Flask(flask.Flask):
         """Log nothing that `failure.meaning` has logged."""
         if EXCHANGE not in flask.request.environ:
             super().log_exception(exc_info)
+
+
+def _relative(url: str, host: str) -> str:
+    """*url* without the *host* that the client named itself (RFC 9110, section 10.2.2); another one stays."""
+    parts = urlsplit(url)
+    if parts.netloc != host:
+        return url
+    # With two slashes in front it would name a host again.
+    return urlunsplit(("", "", "/" + parts.path.lstrip("/"), parts.query, ""))
 
 
 def _reply(failed: failure.Failure) -> flask.Response:

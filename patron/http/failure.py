@@ -21,13 +21,24 @@ from patron.errors import (
     StorageFull,
     http_error,
 )
+from patron.http.head import is_header
 from patron.http.negotiate import choose
 from patron.observe import log, report_error
 
 if TYPE_CHECKING:
     from patron.http.instrument import Exchange
 
-__all__ = ["STATUS_LINES", "Failure", "answer", "from_flask", "meaning", "render"]
+__all__ = [
+    "BODILESS",
+    "PLAIN",
+    "STATUS_CODES",
+    "STATUS_LINES",
+    "Failure",
+    "answer",
+    "from_flask",
+    "meaning",
+    "render",
+]
 
 # Long enough for a broker to be back or for somebody to make room, short enough for a person to wait.
 _RETRY_AFTER = "5"
@@ -88,8 +99,7 @@ def from_flask(error: HTTPException, environ: Mapping[str, Any]) -> Failure:
     status = error.code or 500
     usual = type(error).description
     text = error.description if isinstance(usual, str | None) and error.description != usual else None
-    headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
-    return render(status, {"error": text or phrase(status)}, headers, environ)
+    return render(status, {"error": text or phrase(status)}, error.get_headers(), environ)
 
 
 def phrase(status: int) -> str:
@@ -101,6 +111,16 @@ def phrase(status: int) -> str:
 
 
 STATUS_LINES = {status: f"{status} {phrase(status)}" for status in range(100, 600)}
+STATUS_CODES = {line: status for status, line in STATUS_LINES.items()}
+
+#: Answers that have no body, whatever their length says (RFC 9110, section 6.4.1).
+BODILESS = frozenset((*range(100, 200), 204, 304))
+
+# What is answered when even the answer to an error fails.
+PLAIN = Failure(500, [("Content-Type", "text/plain"), ("Content-Length", "22")], b"Internal Server Error\n")
+
+# The headers that say how the body is framed and encoded: `render` knows that itself.
+_OURS = frozenset(("content-length", "content-type", "transfer-encoding"))
 
 
 def render(
@@ -108,7 +128,8 @@ def render(
 ) -> Failure:
     """*payload* as the ``Accept`` header wants it, or as JSON when that is not possible."""
     body, content_type = _encoded(payload, choose(environ.get("HTTP_ACCEPT"), encoding.media_types()))
-    clean = [(name, value) for name, value in headers if _is_safe(name) and _is_safe(value)]
+    # An odd header must not turn the answer into another error.
+    clean = [(name, value) for name, value in headers if is_header(name, value) and name.lower() not in _OURS]
     return Failure(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *clean], body)
 
 
@@ -121,8 +142,3 @@ def _encoded(payload: Any, wanted: str | None) -> tuple[bytes, str]:
             failed = error
     log.warn("error payload cannot be encoded", error=str(failed))
     return b'{"error":"Internal Server Error"}', encoding.codec(encoding.JSON).content_type or encoding.JSON
-
-
-def _is_safe(text: Any) -> bool:
-    """Whether it can stand in a header: an odd one must not turn the answer into another error."""
-    return isinstance(text, str) and text.isprintable() and all(ord(letter) < 256 for letter in text)

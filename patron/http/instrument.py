@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from patron import correlation
 from patron.component import Work
-from patron.http import failure
+from patron.http import failure, head
 from patron.http.body import guard
 from patron.http.message import Headers
 from patron.http.settings import HttpSettings
@@ -31,15 +31,24 @@ class Exchange:
     """
     One request and its answer, from the first layer to the last; the thread that serves it owns it.
 
+    The head of the answer waits here for the first byte of the body, so that an error before can
+    replace all of it: servers add the headers of a second ``start_response`` to those of the first.
     It is also the body of an answer that is streamed: it ends when the server closes it.
     """
 
     __slots__ = (
         "_body",
+        "_chunks",
+        "_first",
+        "_head",
         "_home",
+        "_length",
+        "_passed",
         "_send",
+        "_write",
         "bytes",
         "environ",
+        "error",
         "match",
         "operation",
         "started",
@@ -50,64 +59,158 @@ class Exchange:
     def __init__(self, home: Instrumentation, environ: dict[str, Any], send: Any, match: Match) -> None:
         self._home = home
         self._send = send
+        self._head: tuple[str, list[tuple[str, str]]] | None = None
+        self._length: int | None = None
+        self._passed = False  # whether the server was given the head
         self._body: Any = None
         self.thread = get_ident()
         self.environ = environ
         self.match = match
+        self.error: BaseException | None = None  # what an error handler of the user's made an answer of
         self.status = 0  # until start_response is called
         self.bytes = 0
         self.started = time.monotonic()
         self.operation: Operation = match.endpoint.instrument(match.method).start(Headers(environ))
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """The server's ``start_response``, with the correlation header added."""
-        self.status = int(status[:3])
-        headers = [*headers, (correlation.settings().header, self.operation.correlation_id)]
-        return self._send(status, headers) if exc_info is None else self._send(status, headers, exc_info)
+        """WSGI's: checks and keeps the head, with the correlation header added."""
+        if exc_info is not None:
+            if self._passed:  # PEP 3333: it is too late to replace it
+                raise exc_info[1].with_traceback(exc_info[2])
+        elif self._head is not None:
+            raise RuntimeError("start_response was called a second time, without exc_info")
+        code = failure.STATUS_CODES.get(status) or head.status_code(status)
+        self._length = head.content_length(headers)
+        self._head = status, [*headers, (correlation.settings().header, self.operation.correlation_id)]
+        self.status = code
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """WSGI's old way to send a body, from before there were iterables."""
+        self._pass_on()
+        self._write(self._counted(data))
+
+    def _pass_on(self) -> None:
+        """Give the head to the server, once."""
+        if self._passed:
+            return
+        if self._head is None:
+            raise RuntimeError("the application answered without calling start_response")
+        self._passed = True
+        self._write = self._send(*self._head)
+
+    def _counted(self, chunk: bytes) -> bytes:
+        if not isinstance(chunk, bytes):
+            raise TypeError(f"the body has a {type(chunk).__name__} in it: use bytes")
+        self.bytes += len(chunk)
+        return chunk
+
+    def _check_length(self) -> None:
+        """A body that is shorter than its head says would make a client take the next answer for its rest."""
+        if self._length is None or self.bytes >= self._length or self.status in failure.BODILESS:
+            return
+        if self.environ["REQUEST_METHOD"] != "HEAD":
+            raise ValueError(f"the body has {self.bytes} bytes, but Content-Length is {self._length}")
 
     def names(self) -> dict[str, Any]:
         """What identifies the request in a log line."""
         return {"route": self.match.endpoint.pattern, "method": self.match.method, "path": self.match.path}
 
-    def answer(self, error: BaseException) -> list[bytes]:
-        """Answer with what *error* means; whatever had been prepared is replaced."""
-        failed = failure.answer(error, self)
-        # Only an answer that was begun already has to be replaced (PEP 3333).
-        exc_info = (type(error), error, error.__traceback__) if self.status else None
-        try:
-            self.start_response(failure.STATUS_LINES[failed.status], failed.headers, exc_info)
-        except BaseException as sent:  # the server may refuse to replace an answer that is on its way
-            self.finish(0)
-            raise _cut() from sent
-        return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [failed.body]
+    def complete(self, body: list[bytes] | tuple[bytes, ...]) -> Iterable[bytes]:
+        """Answer with *body*, and end."""
+        for chunk in body:
+            self._counted(chunk)
+        self._check_length()
+        self._pass_on()
+        self.finish()
+        return body
 
-    def finish(self, size: int) -> None:
-        """Count, log and forget the request, whose answer has *size* bytes. A second call changes nothing."""
+    def stream(self, body: Iterable[bytes]) -> Exchange:
+        """Be the body of the answer, which *body* yields; its first chunk that is not empty is fetched."""
+        self._body = body
+        self._chunks = iter(body)
+        self._first = next(filter(None, map(self._counted, self._chunks)), None)
+        if self._first is None:
+            self._check_length()
+        self._pass_on()
+        return self
+
+    def answer(self, error: BaseException) -> list[bytes]:
+        """Answer with what *error* means, and end. Raises when the head is with the server already."""
+        self._close_body()
+        if self._passed:
+            raise self._cut(error) from error
+        failed = self._failure(error)
+        self.status, self._passed, self.bytes = failed.status, True, 0
+        body = [] if self.environ["REQUEST_METHOD"] == "HEAD" else [failed.body]
+        header = correlation.settings().header, self.operation.correlation_id
+        try:
+            self._send(failure.STATUS_LINES[failed.status], [*failed.headers, header])
+        except BaseException as refused:
+            raise self._cut(refused) from refused
+        self.bytes = sum(map(len, body))
+        self.finish()
+        return body
+
+    def _failure(self, error: BaseException) -> failure.Failure:
+        try:
+            return failure.answer(error, self)
+        except BaseException as worse:  # noqa: BLE001 - a codec of the user's, or an error's own properties
+            log.error("error answer failed", **self.names(), exc_info=worse)
+            self.operation.fail(worse)
+            return failure.PLAIN
+
+    def _cut(self, error: BaseException) -> ConnectionResetError:
+        """
+        End an answer whose head is sent: all that is left is to cut the connection, so that the client notices.
+
+        Servers take what this returns for a lost connection and do not log it a second time.
+        """
+        self._break_off(error)
+        self.finish()
+        return ConnectionResetError(errno.ECONNRESET, "the response broke off")
+
+    def _break_off(self, error: BaseException) -> None:
+        self.status = 500  # what it is counted as, whatever the client was told before
+        log.error("response broke off", **self.names(), exc_info=error)
+        report_error(error, **self.names())
+        self.operation.fail(error)
+
+    def finish(self) -> None:
+        """Count, log and forget the request. A second call changes nothing."""
         home = self._home
         if home.live.pop(self, False) is False:
             return
-        if not self.status:
-            self.status = 500  # the application returned without an answer
+        if self.status >= 500 and self.error is not None and self.operation.error is None:
+            self.operation.fail(self.error)
+        try:
+            self._log()
+        finally:
+            operation = self.operation
+            operation.outcome = _TEXTS[self.status]
+            if operation.sampled:
+                self._tag()
+            operation.finish()
+            # A cycle would have to wait for the garbage collector.
+            self.environ.pop(EXCHANGE, None)
+            self.error = None
+
+    def _log(self) -> None:
         endpoint = self.match.endpoint
+        home = self._home
         write = home.access.get(self.status) if not endpoint.admin or home.logs_admin else None
-        if write is not None:
-            match = self.match
-            write(
-                "request",
-                route=endpoint.pattern,
-                method=match.method,
-                path=match.path,
-                status=self.status,
-                duration=round(time.monotonic() - self.started, 6),
-                bytes=size,
-                remote=self.environ.get("REMOTE_ADDR"),
-            )
-        operation = self.operation
-        operation.outcome = _TEXTS[self.status]
-        if operation.sampled:
-            self._tag()
-        operation.finish()
-        self.environ.pop(EXCHANGE, None)  # a cycle would have to wait for the garbage collector
+        if write is None:
+            return
+        write(
+            "request",
+            route=endpoint.pattern,
+            method=self.match.method,
+            path=self.match.path,
+            status=self.status,
+            duration=round(time.monotonic() - self.started, 6),
+            bytes=self.bytes,
+            remote=self.environ.get("REMOTE_ADDR"),
+        )
 
     def _tag(self) -> None:
         self.operation.tag("http.method", self.match.method)
@@ -117,43 +220,35 @@ class Exchange:
         if self.status >= 500:
             self.operation.tag("error", True)
 
-    def stream(self, body: Any) -> Exchange:
-        """Be the body of the answer, which *body* yields."""
-        self._body = body
+    def __iter__(self) -> Iterator[bytes]:
         return self
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __next__(self) -> bytes:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
         try:
-            for chunk in self._body:
-                self.bytes += len(chunk)
-                yield chunk
+            for chunk in self._chunks:
+                return self._counted(chunk)
+            self._check_length()
         except BaseException as error:
-            if isinstance(error, GeneratorExit):
-                raise
-            log.error("response broke off", **self.names(), exc_info=error)
-            report_error(error, **self.names())
-            self.operation.fail(error)
-            raise _cut() from error
+            raise self._cut(error) from error
+        raise StopIteration
 
     def close(self) -> None:
         """End the answer; the server calls it, also when the client went away."""
+        self._close_body()
+        self.finish()
+
+    def _close_body(self) -> None:
+        body, self._body = self._body, None
+        close = getattr(body, "close", None)
+        if close is None:
+            return
         try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
+            close()
         except BaseException as error:  # noqa: BLE001 - the edge of the request
             log.error("response could not be closed", **self.names(), exc_info=error)
-        finally:
-            self.finish(self.bytes)
-
-
-def _cut() -> ConnectionResetError:
-    """
-    What ends an answer whose status is sent: all that is left is to cut the connection, so that the client notices.
-
-    Servers take it for a lost connection and do not log it a second time.
-    """
-    return ConnectionResetError(errno.ECONNRESET, "the response broke off")
 
 
 _TEXTS = {status: str(status) for status in range(1000)}
@@ -182,15 +277,15 @@ class Instrumentation:
         self.live[exchange] = None
         environ[EXCHANGE] = exchange
         try:
+            head.check_host(environ)
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
                 guard(environ, self._max_body)
             body = self._application(environ, exchange.start_response)
+            if type(body) is list or type(body) is tuple:
+                return exchange.complete(body)
+            return exchange.stream(body)
         except BaseException as error:  # noqa: BLE001 - user code: even SystemExit is one failed request
-            body = exchange.answer(error)
-        if type(body) is list or type(body) is tuple:
-            exchange.finish(sum(map(len, body)))
-            return body
-        return exchange.stream(body)
+            return exchange.answer(error)
 
     def in_flight(self) -> Sequence[Work]:
         """The requests that are being answered now."""

@@ -12,7 +12,7 @@ from werkzeug.datastructures import Headers
 from patron import encoding
 from patron.errors import EncodeError, NotAcceptable, UnknownContentType
 from patron.http.auth import identify
-from patron.http.failure import STATUS_LINES
+from patron.http.failure import BODILESS, STATUS_LINES
 from patron.http.message import Request, Response
 from patron.http.negotiate import choose
 from patron.http.routes import Handler, Route
@@ -20,7 +20,6 @@ from patron.resources import bind
 
 __all__ = ["Reply", "View"]
 
-_BODILESS = frozenset((*range(100, 200), 204, 304))
 _LINKS = frozenset(("location", "content-location"))
 
 
@@ -42,7 +41,7 @@ class Reply(flask.Response):
         names = {name.lower() for name, _ in headers}
         if (
             environ["REQUEST_METHOD"] == "HEAD"
-            or self.status_code in _BODILESS
+            or self.status_code in BODILESS
             or not names.isdisjoint(_LINKS)
         ):
             return list(super().__call__(environ, start_response))

@@ -130,7 +130,7 @@ class Router:
         try:
             rule, args = self._adapter.match(path, method, return_rule=True)
         except RequestRedirect:
-            # To a path with or without a slash; only Flask knows the host to redirect to.
+            # To a path with or without a slash; only Flask knows what the service is mounted at.
             return Match(self._unmatched, method, path, raw)
         except MethodNotAllowed as error:
             return Match(self._other_method(path, error), method, path, raw, error=error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import flask
 import pytest
-from werkzeug.test import Client, EnvironBuilder
+from werkzeug.test import Client
 
 from patron import errors
 from patron.http import Response, build, get
@@ -250,31 +250,10 @@ def test_an_error_in_a_middleware_or_a_mounted_application_is_a_500_too(caplog):
     app.start({})
     client = Client(app)
     assert client.get("/middleware").json == {"error": "Internal Server Error"}
-    with pytest.raises(ConnectionResetError):  # werkzeug's client behaves as if the answer were on its way
-        client.get("/old")
+    answer = client.get("/old")
+    assert (answer.json, "X-Begun" in answer.headers) == ({"error": "Internal Server Error"}, False)
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     assert (current_operation(), list(app.in_flight())) == (None, [])
-
-
-def test_an_answer_that_was_begun_but_not_sent_is_replaced():
-    def begun(environ, start_response):
-        start_response("200 OK", [("X-Begun", "1")])
-        raise ValueError("secret")
-
-    app = build(mounts={"/old": begun})
-    app.start({})
-    answers = []
-
-    def start_response(status, headers, exc_info=None):
-        answers.append((status, dict(headers), exc_info and exc_info[0]))
-
-    body = app(EnvironBuilder("/old").get_environ(), start_response)
-    assert body == [b'{"error":"Internal Server Error"}']
-    assert [(status, error) for status, _, error in answers] == [
-        ("200 OK", None),
-        ("500 Internal Server Error", ValueError),
-    ]
-    assert "X-Begun" not in answers[-1][1]
 
 
 def test_a_stream_that_breaks_off_is_logged_and_cut(serve, caplog):

@@ -1,0 +1,66 @@
+"""What may stand in the head of a request or an answer; found out before a server has taken half of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from patron.errors import BadRequest
+
+__all__ = ["check_host", "content_length", "is_header", "status_code"]
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a token: RFC 9110, section 5.6.2
+_VALUE = r"[\t\x20-\x7e\x80-\xff]*"  # section 5.5; WSGI has the bytes as latin-1
+_LINES = re.compile(f"(?:{_WORD}:{_VALUE}\n)*").fullmatch
+_NAME = re.compile(_WORD).fullmatch
+_TEXT = re.compile(_VALUE).fullmatch
+_STATUS = re.compile(f"([1-9][0-9][0-9])(?: {_VALUE})?").fullmatch
+_LENGTH = re.compile("[0-9]{1,18}").fullmatch
+# RFC 3986, section 3.2.2, without the comma: servers join the values of several Host headers with one.
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?").fullmatch
+
+
+def check_host(environ: Mapping[str, Any]) -> None:
+    """Refuse a request whose ``Host`` is missing or none, as RFC 9112 (section 3.2) wants. Raises `BadRequest`."""
+    host = environ.get("HTTP_HOST")
+    if host is None:
+        if environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+            raise BadRequest({"error": "the Host header is missing"})
+    elif not _HOST(host):
+        raise BadRequest({"error": "the Host header is no host"})
+
+
+def status_code(line: str) -> int:
+    """The number in *line*, such as ``200 OK``. Raises `ValueError` when it is no status line."""
+    match = _STATUS(line)
+    if match is None:
+        raise ValueError(f"{line!r} is no status line: use one such as '200 OK'")
+    return int(match[1])
+
+
+def content_length(headers: Iterable[tuple[str, str]]) -> int | None:
+    """
+    Check *headers*; returns what ``Content-Length`` says, None when it is not there.
+
+    Raises:
+        ValueError, TypeError: a header that cannot be sent, or two lengths.
+    """
+    length = None
+    lines = ""
+    for name, value in headers:
+        lines += name + ":" + value + "\n"
+        if len(name) == 14 and name.lower() == "content-length":
+            if length is not None or not _LENGTH(value):
+                raise ValueError(f"Content-Length is {value!r}: use one header with one number")
+            length = int(value)
+    if not _LINES(lines):
+        refused = [name for name, value in headers if not is_header(name, value)]
+        # The names only: a value may be a secret.
+        raise ValueError(f"headers that cannot be sent: {', '.join(map(repr, refused))}")
+    return length
+
+
+def is_header(name: Any, value: Any) -> bool:
+    """Whether *name* and *value* can stand in a head."""
+    return isinstance(name, str) and isinstance(value, str) and bool(_NAME(name) and _TEXT(value))
