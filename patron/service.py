@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from patron import calling, http
 from patron import resources as registry
@@ -128,6 +129,22 @@ class Service:
         self.restart = dict(restart or {})
         if problems := self.problems():
             raise ConfigError(*problems)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """
+        A copy of the description with other *settings*: ``http``, ``log``, ``trace``, ``correlation``, ``process``.
+
+        Raises:
+            ConfigError: there is no such setting, or it does not go together with the rest.
+        """
+        known = ("http", "log", "trace", "correlation", "process")
+        if unknown := sorted(set(settings) - set(known)):
+            raise ConfigError(f"{unknown} are no settings of a service: there are {', '.join(known)}")
+        changed = copy.copy(self)
+        vars(changed).update(settings)
+        if problems := changed.problems():
+            raise ConfigError(*problems)
+        return changed
 
     def problems(self) -> list[str]:
         """Every mistake in the description that can be seen without opening anything."""
@@ -281,7 +298,9 @@ def _calls(service: Service) -> Iterator[_Call]:
     for component in service.components:
         yield from _component_calls(component)
     for name, factory in service.resources.items():
-        yield _Call(f"resource {name!r}", factory, 0, injects=True, otherwise="fill it in (functools.partial)")
+        yield _Call(
+            f"resource {name!r}", factory, 0, injects=True, otherwise="fill it in (functools.partial)"
+        )
     for name, check in service.ready_checks.items():
         yield _Call(f"ready check {name!r}", check, 0, injects=True)
     yield from (_Call("on_start hook", hook, 0, injects=True) for hook in service.on_start)

@@ -86,7 +86,7 @@ def only_by_name(*, db: object) -> None: ...
 @pytest.mark.parametrize("where", ["GET /a", "component c"])
 @pytest.mark.parametrize("function", [nothing, only_by_name, functools.partial(one, None)])
 def test_a_processor_takes_what_it_is_to_process(where: str, function: Any) -> None:
-    (problem,) = problems(**PLACES[where](function), **{"resources": {"db": list}})
+    (problem,) = problems(**PLACES[where](function), resources={"db": list})
     assert problem.startswith(f"{where}: test_calling:")
     assert "does not fit: Patron calls it with one argument (too many positional arguments)" in problem
 

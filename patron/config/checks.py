@@ -1,11 +1,11 @@
-"""Mistakes that no single value shows: names given twice, resources that nobody opens, ports used twice."""
+"""Mistakes that no single value shows: names given twice, functions that do not fit, ports used twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from patron import http, resources
+from patron import calling, http, resources
 from patron.config.document import Node
 from patron.config.layout import file_shape
 from patron.config.making import Http, Part
@@ -31,7 +31,7 @@ def run(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
     if _unique(reader, routes, _requests, lambda route: f"the route '{route.method} {route.path}'"):
         _served(root, values, reader)
     _ports(parts, values, reader)
-    _injections(root, reader)
+    _calls(root, reader)
     _memory_per_worker(values, reader)
 
 
@@ -79,24 +79,51 @@ def _ports(parts: Iterable[Built], values: Mapping[str, Any], reader: Reader) ->
             taken.setdefault(port, part.path)
 
 
-#: How many arguments each kind of function gets from Patron; the rest are resources by name.
-_GIVEN = {"processor": 1, "function": 0, "on_start": 0, "on_stop": 0}
+#: By the key where each kind of function stands: how many arguments Patron calls it with, and whether
+#: the others are resources by name.
+_CALLS = {
+    "processor": (1, True),
+    "function": (0, True),
+    "on_start": (0, True),
+    "on_stop": (0, True),
+    "ready_checks": (0, True),
+    "alive_check": (0, False),
+    "on_sighup": (0, False),
+    "error_reporter": (2, False),
+}
 
 
-def _injections(root: Node, reader: Reader) -> None:
-    """Functions whose arguments name no resource."""
+def _calls(root: Node, reader: Reader) -> None:
+    """Functions that do not take what they are called with, or ask for what is no resource."""
     opened = _keys(root, "resources")
     for found in reader.named:
-        given = _GIVEN.get(found.path.rpartition(".")[2].partition("[")[0])
-        for name in () if given is None else resources.wanted_names(found.value, given=given):
-            if name not in opened:
-                hint = did_you_mean(name, opened) or f" (there are: {', '.join(opened) or 'none'})"
-                reader.problems.add(
-                    found.node.place,
-                    found.path,
-                    f"{found.node.value!r} asks for {name!r}, which is no resource{hint}: "
-                    "add it under 'resources', or give the argument a default",
-                )
+        if found.path.partition(".")[0] == "ready_checks":
+            key = "ready_checks"  # and then the name of one
+        else:
+            key = found.path.rpartition(".")[2].partition("[")[0]
+        if key in _CALLS:
+            _arguments(found, *_CALLS[key], opened, "give the argument a default", reader)
+    for built in reader.built:
+        if built.path.startswith("resources.") and callable(built.value):
+            _arguments(built, 0, True, opened, "give it to the factory under 'args'", reader)
+
+
+def _arguments(
+    found: Built, given: int, injects: bool, opened: Sequence[str], otherwise: str, reader: Reader
+) -> None:
+    written = found.node.value
+    function = written if isinstance(written, str) else calling.named(found.value)
+    for name in resources.wanted_names(found.value, given=given) if injects else ():
+        if name not in opened:
+            hint = did_you_mean(name, opened) or f" (there are: {', '.join(opened) or 'none'})"
+            reader.problems.add(
+                found.node.place,
+                found.path,
+                f"{function!r} asks for {name!r}, which is no resource{hint}: "
+                f"add it under 'resources', or {otherwise}",
+            )
+    if misfit := calling.misfit(found.value, given, injects=injects):
+        reader.problems.add(found.node.place, found.path, misfit)
 
 
 def _keys(root: Node, name: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from patron.config import checks
+from patron.config import checks, described
 from patron.config.document import Node, read
 from patron.config.environment import overlay
 from patron.config.layout import RATIOS, file_shape, sections
@@ -27,7 +27,7 @@ __all__ = ["Configuration", "build", "inspect", "load"]
 class Configuration:
     """A configuration without a mistake: the service that it describes, and where each value came from."""
 
-    path: Path
+    origin: str
     service: Service
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
@@ -37,11 +37,14 @@ def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Configura
     """
     Read the file *path* completely, with the variables of *environ* on top.
 
+    *path* may also be ``module:service``, a service that is described in code.
     It imports the modules that the file names, from the directory of the file first, and starts nothing.
 
     Raises:
         ConfigError: with one problem for each mistake.
     """
+    if described.is_reference(path):
+        return _load_described(str(path), environ)
     path = Path(path)
     problems = Problems()
     root = read(path, environ, problems)
@@ -55,16 +58,22 @@ def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Configura
     with problems.at(Place(str(path)), ""):
         service = _service(values, process)
     problems.raise_if_any()
-    return Configuration(path, service, tuple(reader.entries), problems.warnings)
+    return Configuration(str(path), service, tuple(reader.entries), problems.warnings)
+
+
+def _load_described(reference: str, environ: Mapping[str, str]) -> Configuration:
+    service = described.find(reference)
+    result = described.overlaid(service, environ, reference)
+    return Configuration(described.where(reference), result.service, result.entries, result.warnings)
 
 
 def build(path: str | Path, environ: Mapping[str, str] = os.environ) -> Service:
-    """The service that the file *path* describes. Raises as `load`."""
+    """The service that *path* describes. Raises as `load`."""
     return load(path, environ).service
 
 
 def inspect(path: str | Path, environ: Mapping[str, str] = os.environ) -> Inspection:
-    """What the parent process must know of the service in the file *path*. Raises as `load`."""
+    """What the parent process must know of the service at *path*. Raises as `load`."""
     configuration = load(path, environ)
     return configuration.service.inspect(configuration.warnings)
 

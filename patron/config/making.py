@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from patron.calling import named
 from patron.component import Component
 from patron.consumer import Consumer, ConsumerSettings
 from patron.errors import ConfigError, PatronError
@@ -71,7 +72,7 @@ def component(factory: Any, args: Mapping[str, Any] | None = None, restart: Rest
     made = _called(factory, args or {})
     if not isinstance(made, Component):
         raise ConfigError(
-            f"{_name(factory)} makes {made!r}, which is no component: it needs a name and run(stop)"
+            f"{named(factory)} makes {made!r}, which is no component: it needs a name and run(stop)"
         )
     return Part(made, _policy(restart))
 
@@ -93,7 +94,7 @@ def _takes(factory: Callable[..., Any], args: Mapping[str, Any]) -> None:
     try:
         inspect.signature(factory).bind_partial(**args)
     except TypeError as error:
-        raise ConfigError(f"args do not fit {_name(factory)}{_signature(factory)}: {error}") from None
+        raise ConfigError(f"args do not fit {named(factory)}{_signature(factory)}: {error}") from None
     except ValueError:
         return  # no signature to be had, as with some builtins
 
@@ -104,11 +105,7 @@ def _called(factory: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     except PatronError:
         raise
     except Exception as error:
-        raise ConfigError(f"{_name(factory)} failed: {type(error).__name__}: {error}") from error
-
-
-def _name(factory: Any) -> str:
-    return f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', factory)}"
+        raise ConfigError(f"{named(factory)} failed: {type(error).__name__}: {error}") from error
 
 
 def _signature(factory: Any) -> str:

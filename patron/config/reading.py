@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from patron.calling import IS_ASYNC, is_async
 from patron.config.document import Node, join
 from patron.config.durations import seconds
 from patron.config.names import REFERENCE, did_you_mean, resolve
@@ -209,6 +210,9 @@ class Reader:
             return INVALID
         if not reference.fits(found):
             self.problems.add(node.place, path, f"{node.value!r} is {a_thing(found)}, not {reference.called}")
+            return INVALID
+        if is_async(found):
+            self.problems.add(node.place, path, f"{node.value!r} {IS_ASYNC}")
             return INVALID
         self.named.append(Built(found, node, path))
         return found

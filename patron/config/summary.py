@@ -1,4 +1,4 @@
-"""What a configuration amounts to: its components, its routes, and what they run on."""
+"""What a service amounts to: its components, its routes, and what they run on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import Any
 
 from patron import http
 from patron.component import Component
-from patron.config.loading import Configuration
 from patron.service import Service
 from patron.sources.sqlite import SqliteSource, sqlite_version
 
-_WAL_RESET = ", which has the WAL-reset bug: leave checkpoints to Patron (docs/sqlite.md)"
+_WAL_RESET = "; older than the fix of the WAL-reset bug, which Patron's way of checkpointing avoids"
 
 __all__ = ["components", "lines", "routes"]
 
 
-def lines(configuration: Configuration) -> Iterator[str]:
+def lines(service: Service) -> Iterator[str]:
     """A few lines for a person."""
-    service = configuration.service
     own = service.http
     served = [row for row in routes(service) if row["kind"] != "admin"]
     yield f"service     {service.name} {service.version}, {_count(service.process.workers, 'worker')}"

@@ -6,7 +6,6 @@ import errno
 import importlib
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -42,18 +41,21 @@ INSPECT_TIMEOUT = 60.0
 #: Modules of the framework and its packages that only live services use.
 _PRELOADED = ("flask", "prometheus_client", "pydantic.types", "pythonjsonlogger.core", "patron.http.app")
 
-_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
 
 def run_service(service: Service) -> NoReturn:
     """Run *service*, which was described in code; exits with status 0, 1 or 2."""
-    inspection = service.inspect()
+    try:
+        service, warnings = config.with_environment(service)
+    except ConfigError as error:
+        run.report(error)
+        sys.exit(2)
+    inspection = service.inspect(warnings)
     _run(inspection, lambda give_up: inspection, lambda: service)
 
 
 def run_config(path: Path, environ: Mapping[str, str] | None = None) -> NoReturn:
     """
-    Run the service that the file at *path* describes; exits with status 0, 1 or 2.
+    Run the service that *path* names, a file or ``module:service``; exits with status 0, 1 or 2.
 
     The file, and every module that it names, is loaded in a throw-away child first, and then in each
     worker: the parent runs no user code.
@@ -65,7 +67,7 @@ def run_config(path: Path, environ: Mapping[str, str] | None = None) -> NoReturn
     except PatronError as error:
         run.report(error)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    _run(inspection, inspect, lambda: _config_service(path, variables))
+    _run(inspection, inspect, lambda: config.build(path, variables))
 
 
 def config_path() -> str:
@@ -88,44 +90,14 @@ def config_inspector(path: Path, environ: Mapping[str, str] | None = None) -> ru
     """A function that looks at the service of the file at *path*, in a throw-away child, each time it is called."""
 
     def inspect(give_up: Callable[[], bool]) -> Inspection:
-        return in_child(lambda: _config_inspection(path, os.environ if environ is None else environ), give_up)
+        return in_child(lambda: config.inspect(path, os.environ if environ is None else environ), give_up)
 
     return inspect
 
 
 def config_service_from_environment() -> Service:
-    """The service that the file in ``PATRON_CONFIG`` describes."""
-    return _config_service(Path(config_path()), os.environ)
-
-
-def _config_inspection(path: Path, environ: Mapping[str, str]) -> Inspection:
-    if _is_reference(path):
-        return _described_at(str(path)).inspect()
-    return config.inspect(path, environ)
-
-
-def _config_service(path: Path, environ: Mapping[str, str]) -> Service:
-    if _is_reference(path):
-        return _described_at(str(path))
-    return config.build(path, environ)
-
-
-def _is_reference(path: Path) -> bool:
-    """Whether *path* is no file but ``module:attribute``, a service that is described in code."""
-    return not path.exists() and _REFERENCE.fullmatch(str(path)) is not None
-
-
-def _described_at(reference: str) -> Service:
-    module, _, name = reference.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"PATRON_CONFIG: {reference!r} cannot be imported: {error}") from error
-    if not isinstance(found, Service):
-        raise ConfigError(f"PATRON_CONFIG: {reference!r} is {found!r}, which is no patron.Service")
-    return found
+    """The service that ``PATRON_CONFIG`` names."""
+    return config.build(Path(config_path()), os.environ)
 
 
 def _run(inspection: Inspection, inspect: run.Inspect, build: Callable[[], Service]) -> NoReturn:

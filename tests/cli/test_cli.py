@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+from patron import Consumer, Service, SqliteSource
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = ("check", "completion", "components", "routes", "run", "schema", "version")
@@ -127,6 +130,71 @@ def test_a_right_configuration_is_ok_and_summed_up(patron):
     assert "component   orders (Consumer, reads sqlite:t)" in lines
     assert any(line.startswith("sqlite      3.") and "(sqlite3)" in line for line in lines)
     assert not (patron.directory / "q.db").exists(), "checking starts nothing"
+
+
+def test_an_older_sqlite_is_told_without_alarm(monkeypatch, capsys):
+    from patron.config import summary
+    from patron.sources.sqlite import SqliteVersion
+
+    monkeypatch.setattr(
+        summary, "sqlite_version", lambda driver: SqliteVersion(driver, "3.40.1", fixed=False)
+    )
+    consumer = Consumer("orders", SqliteSource("q.db", "t"), print)
+    assert list(summary.lines(Service("shop", components=[consumer])))[-1] == (
+        "sqlite      3.40.1 (sqlite3); older than the fix of the WAL-reset bug, "
+        "which Patron's way of checkpointing avoids"
+    )
+
+
+# module:service
+
+
+@pytest.fixture
+def described(patron):
+    (patron.directory / "shop.py").write_text(
+        "from patron import Service, Route\n"
+        "service = Service('shop', '1.4.0', routes=[Route('GET', '/wares', lambda request: None)])\n"
+    )
+    return patron
+
+
+def test_a_service_in_code_is_checked_and_told_where_it_is(described):
+    done = described("check", "shop:service", PATRON_WORKERS="3")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "service     shop 1.4.0, 3 workers"
+    assert lines[-1] == f"shop:service in {described.directory}/shop.py: ok"
+
+
+def test_a_service_in_code_is_listed_and_printed(described):
+    assert "/wares" in described("routes", "shop:service").stdout
+    assert described("components", "shop:service", "--json").returncode == 0
+    printed = described("run", "shop:service", "--print-config", PATRON_WORKERS="3").stdout
+    assert re.search(r"^workers +3 +PATRON_WORKERS$", printed, re.MULTILINE)
+    assert re.search(r"^grace +30.0 +shop:service$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["check", "routes", "components", "run"])
+def test_a_service_in_code_that_is_not_there_is_named(described, command):
+    done = described(command, "nope:service")
+    assert (done.returncode, done.stderr) == (2, "patron: there is no module 'nope'\n")
+
+
+@pytest.mark.parametrize("how", ["code", "reference"])
+def test_a_wrong_variable_is_refused_for_a_service_in_code_too(described, how):
+    if how == "reference":
+        done = described("run", "shop:service", PATRON_WORKERS="two")
+    else:
+        done = subprocess.run(
+            [sys.executable, "-c", "import shop; shop.service.run()"],
+            cwd=described.directory,
+            env=described.environ(PATRON_WORKERS="two"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "patron: PATRON_WORKERS: workers: expected a whole number, got the text 'two'\n"
 
 
 def test_five_mistakes_are_five_lines_and_status_2(patron):

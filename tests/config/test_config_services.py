@@ -37,6 +37,7 @@ SHOP = """
     def fails(): raise RuntimeError("no such luck")
     def nothing(): return 3
     def legacy(environ, start_response): ...
+    async def later(*arguments): ...
     def middleware(app): return app
     """
 
@@ -402,6 +403,68 @@ def test_a_function_that_asks_for_what_is_no_resource_is_refused_at_its_place(sh
 
 def test_a_resource_that_is_wrong_itself_is_no_reason_to_blame_who_asks_for_it(shop):
     assert "resources.db: " in shop.problem("name: a\nresources: {db: 'shop:opn'}\non_start: ['shop:hook']\n")
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ("http: {routes: [{method: GET, path: /, processor: 'shop:later'}]}", "http.routes[0].processor"),
+        ("http: {mounts: {/asgi: 'shop:later'}}", "http.mounts./asgi"),
+        (
+            "consumers: [{name: c, processor: 'shop:later', source: {type: memory, topic: t}}]",
+            "consumers[0].processor",
+        ),
+        ("periodic: [{name: p, every: 1, function: 'shop:later'}]", "periodic[0].function"),
+        ("components: ['shop:later']", "components[0]"),
+        ("resources: {db: 'shop:later'}", "resources.db"),
+        ("on_stop: ['shop:later']", "on_stop[0]"),
+        ("on_sighup: shop:later", "on_sighup"),
+        ("alive_check: shop:later", "alive_check"),
+        ("ready_checks: {db: 'shop:later'}", "ready_checks.db"),
+    ],
+)
+def test_an_async_function_is_refused_at_its_place(shop, entry, path):
+    problem = shop.problem(f"name: a\n{entry}\n")
+    assert problem.endswith(f"{path}: 'shop:later' is async: Patron calls plain functions")
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "reason"),
+    [
+        (
+            "http: {routes: [{method: GET, path: /, processor: 'shop:nothing'}]}",
+            "http.routes[0].processor",
+            "calls it with one argument (too many positional arguments)",
+        ),
+        (
+            "alive_check: shop:hook",
+            "alive_check",
+            "calls it with no argument (missing a required argument: 'db')",
+        ),
+        ("on_sighup: shop:hook", "on_sighup", "calls it with no argument"),
+        ("error_reporter: shop:plain", "error_reporter", "calls it with 2 arguments"),
+    ],
+)
+def test_a_function_that_does_not_take_what_it_is_called_with_is_refused_at_its_place(
+    shop, entry, path, reason
+):
+    problem = shop.problem(f"name: a\nresources: {{db: 'shop:open_db'}}\n{entry}\n")
+    assert f": {path}: shop:" in problem
+    assert reason in problem
+
+
+def test_a_ready_check_may_ask_for_a_resource(shop):
+    assert shop.load("name: a\nresources: {db: 'shop:open_db'}\nready_checks: {db: 'shop:hook'}\n")
+    problem = shop.problem("name: a\nresources: {dbx: 'shop:open_db'}\nready_checks: {db: 'shop:hook'}\n")
+    assert "config.yaml:3:20: ready_checks.db: 'shop:hook' asks for 'db'" in problem
+
+
+def test_an_argument_of_a_resource_is_for_its_args(shop):
+    shop.module("stores", "def open_store(path): ...\n")
+    problem = shop.problem("name: a\nresources: {db: 'stores:open_store'}\n")
+    assert problem.startswith("config.yaml:2:17: resources.db: 'stores:open_store' asks for 'path'")
+    assert problem.endswith("add it under 'resources', or give it to the factory under 'args'")
+    assert shop.load("name: a\nresources: {db: {factory: 'stores:open_store', args: {path: x}}}\n")
 
 
 # Routes.

@@ -20,12 +20,15 @@ Exit status: 0 it is right, 2 it is wrong; every mistake is one line on standard
 Examples:
   patron check config.yaml
   patron check config.yaml && patron run config.yaml
+  patron check shop:service
 """
 )
 @config
 def command(config: Path) -> None:
     """
     Validate CONFIG and every module that it names, without starting anything.
+
+    CONFIG is a file, or module:service for a service that is described in code.
     """
     from patron.cli.output import paint, warning
     from patron.config import load, summary
@@ -33,6 +36,6 @@ def command(config: Path) -> None:
     configuration = load(config)
     for text in configuration.warnings:
         warning(text)
-    for line in summary.lines(configuration):
+    for line in summary.lines(configuration.service):
         click.echo(line)
-    click.echo(f"{config}: {paint('ok', 'green', sys.stdout)}", color=True)
+    click.echo(f"{configuration.origin}: {paint('ok', 'green', sys.stdout)}", color=True)

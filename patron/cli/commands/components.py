@@ -16,12 +16,13 @@ __all__ = ["command"]
 Examples:
   patron components config.yaml
   patron components config.yaml --json
+  patron components shop:service
 """
 )
 @config
 @as_json
 def command(config: Path, as_json: bool) -> None:
-    """List the components of the service that CONFIG describes, without starting it."""
+    """List the components of the service that CONFIG (a file, or module:service) describes, without starting it."""
     from patron.cli.output import emit_json, emit_table
     from patron.config import build
     from patron.config.summary import components

@@ -16,12 +16,13 @@ __all__ = ["command"]
 Examples:
   patron routes config.yaml
   patron routes config.yaml --json
+  patron routes shop:service
 """
 )
 @config
 @as_json
 def command(config: Path, as_json: bool) -> None:
-    """List the HTTP routes of the service that CONFIG describes, without starting it."""
+    """List the HTTP routes of the service that CONFIG (a file, or module:service) describes, without starting it."""
     from patron.cli.output import emit_json, emit_table
     from patron.config import build
     from patron.config.summary import routes

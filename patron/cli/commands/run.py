@@ -28,7 +28,7 @@ Examples:
 )
 def command(config: Path, print_config: bool) -> None:
     """
-    Run the service that CONFIG describes, until it is stopped.
+    Run the service that CONFIG (a file, or module:service) describes, until it is stopped.
 
     SIGTERM and SIGINT stop it within its budget (the key grace); SIGHUP runs its hook, or reloads it.
     """
