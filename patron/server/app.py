@@ -15,7 +15,7 @@ from patron.slots import Slot
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ServiceApp"]
+__all__ = ["ServiceApp", "refuse_components"]
 
 
 class ServiceApp:
@@ -46,7 +46,7 @@ class ServiceApp:
         with self._opening:
             if self._live is None:
                 service = self._build()
-                _refuse_components(service)
+                refuse_components(service)
                 live = service.open()
                 live.start()
                 live.started.wait(service.process.grace)
@@ -54,7 +54,13 @@ class ServiceApp:
             return self._live
 
 
-def _refuse_components(service: Service) -> None:
+def refuse_components(service: Service) -> None:
+    """
+    Let *service* run without Patron's worker class only when it has no components.
+
+    Raises:
+        ConfigError: it has some; the message says how to run them.
+    """
     names = ", ".join(component.name for component in service.components)
     if names:
         raise ConfigError(
