@@ -12,7 +12,7 @@ import pytest
 import requests
 import yaml
 
-from patron.testing import Running
+from patron.testing import Running, until
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,10 +31,15 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    world = types.ModuleType("documentation")
-    monkeypatch.setitem(sys.modules, "documentation", world)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a configuration file puts its directory there
+    for block in blocks(page, "yaml")[:1]:
+        Path("config.yaml").write_text(block)
+    world = types.ModuleType("shop")  # what the configuration files of the pages call it
+    monkeypatch.setitem(sys.modules, "shop", world)
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec", dont_inherit=True), world.__dict__)
+    for test in [value for name, value in vars(world).items() if name.startswith("test_")]:
+        test()
 
 
 def test_the_service_of_the_readme_takes_an_order_and_processes_it(
@@ -45,9 +50,8 @@ def test_the_service_of_the_readme_takes_an_order_and_processes_it(
     with Running(world["service"]) as running:
         answer = requests.post(f"{running.url}/orders/c1", timeout=5)
         assert (answer.status_code, answer.json()) == (201, {"status": "accepted"})
-        said = ""
-        while "processing {'sku': 'A1'}" not in said:
-            said += capsys.readouterr().out
+        said: list[str] = []
+        until(lambda: said.append(capsys.readouterr().out) or "processing {'sku': 'A1'}" in "".join(said))
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "yaml")], ids=by_name)
