@@ -26,6 +26,7 @@ __all__ = [
     "current",
     "extract",
     "forwarded",
+    "message_headers",
     "new_id",
     "outgoing",
     "settings",
@@ -270,3 +271,15 @@ def outgoing(skip: Iterable[str] = ()) -> dict[str, str]:
         if unwanted
         else headers
     )
+
+
+def message_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """
+    The headers of a message that is published now: *headers*, and what `outgoing` has beside them.
+
+    What *headers* say stays, whatever the case of its names; outside of any operation nothing is added.
+    """
+    given = dict(headers or {})
+    if id_variable.get() is None:
+        return given
+    return {**outgoing(skip=given), **given}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from patron.config.document import Node, join
 from patron.config.layout import sections
-from patron.config.names import did_you_mean
+from patron.config.names import nearest
 from patron.config.problems import Place, Problems
 from patron.config.scalars import scalar
 from patron.config.shapes import Either, Shape, kind
@@ -35,7 +35,11 @@ def variables(shape: Shape) -> dict[str, str]:
     """Each variable with the dotted path of the key that it sets: every single value outside of lists."""
     named = {**_ORIGINAL, **_named_by_sections()}
     paths = (path for path in _paths(shape, "") if path not in _FILE_ONLY)
-    return {named.get(path) or f"PATRON_{path.upper().replace('.', '_')}": path for path in paths}
+    return {named.get(path) or _regular(path): path for path in paths}
+
+
+def _regular(path: str) -> str:
+    return f"PATRON_{path.upper().replace('.', '_')}"
 
 
 def _named_by_sections() -> dict[str, str]:
@@ -62,10 +66,20 @@ def overlay(root: Node, environ: Mapping[str, str], shape: Shape, problems: Prob
     for variable in sorted(name for name in environ if name.startswith("PATRON_")):
         path, text = known.get(variable), environ[variable].strip()
         if path is None and variable not in NOT_SETTINGS:
-            hint = did_you_mean(variable, [*known, *NOT_SETTINGS])
-            problems.warn(Place(variable), variable, f"Patron has no such variable{hint}; it is ignored")
+            message = f"Patron has no such variable{_hint(variable, known)}; it is ignored"
+            problems.warn(Place(variable), variable, message)
         elif path is not None and text:
             _put(root, path.split("."), Node(scalar(text), Place(variable), text))
+
+
+def _hint(variable: str, known: Mapping[str, str]) -> str:
+    """Which one was probably meant: looked for by the regular names of the keys too."""
+    candidates = {_regular(path): name for name, path in known.items()}
+    candidates |= {name: name for name in (*known, *NOT_SETTINGS)}
+    # Without what all of them begin with, or any two names would be near to each other.
+    short = {name.removeprefix("PATRON_"): meant for name, meant in candidates.items()}
+    match = nearest(variable.removeprefix("PATRON_"), short, cutoff=0.75)
+    return f" (did you mean {short[match]!r}?)" if match else ""
 
 
 def _put(node: Node, keys: list[str], value: Node) -> None:

@@ -20,9 +20,9 @@ __all__ = ["REFERENCE", "did_you_mean", "importable_from", "nearest", "resolve"]
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The name among *known* that *word* was probably meant to be, or None."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name among *known* that *word* was probably meant to be, or None; *cutoff* is how near it must be."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 

@@ -118,11 +118,14 @@ class Database:
 
     def _refuse_others(self) -> None:
         path = self.settings.path
-        if path.is_dir():
-            raise NotASource(f"{path} is a directory: name a file in it")
         with _as_config_error(path):
+            if path.is_dir():
+                raise NotASource(f"{path} is a directory: name a file in it")
             path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size:
+            is_there = path.exists() and path.stat().st_size > 0
+        if is_there:
+            if not os.access(path, os.W_OK, effective_ids=True):  # SQLite would open it, and fail later
+                raise ConfigError(f"{path} cannot be opened for writing{_remedy(path)}")
             schema.refuse(path, self._peek(), adopt=self.settings.adopt)
 
     def _peek(self) -> schema.Contents:
@@ -257,9 +260,8 @@ class Database:
     def _unopened(self, translated: SourceError, error: BaseException) -> SourceError | ConfigError:
         if not isinstance(translated, ConnectionLost):
             return translated
-        return ConfigError(
-            f"{self.settings.path} cannot be opened for writing by user {os.geteuid()}: {error}"
-        )
+        path = self.settings.path
+        return ConfigError(f"{path} cannot be opened for writing: {error}{_remedy(path)}")
 
     # -- upkeep --------------------------------------------------------------------------------
 
@@ -391,4 +393,14 @@ def _as_config_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"{path} cannot be made: {error.strerror} ({error.filename})") from error
+        raise ConfigError(f"{path} cannot be made: {error.strerror}{_remedy(path)}") from error
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a file that this user cannot write; SQLite makes further files beside it."""
+    folder = next(parent for parent in path.absolute().parents if os.path.isdir(parent))
+    user = os.geteuid()
+    for what, place in (("folder", folder), ("file", path)):
+        if os.path.exists(place) and not os.access(place, os.W_OK, effective_ids=True):
+            return f"; user {user} may not write to the {what} {place}: let it, or choose another path"
+    return f"; user {user} may write there, so look at the file system"

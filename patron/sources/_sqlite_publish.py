@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from patron import correlation
 from patron.errors import ConfigError, ConnectionLost, PatronError, PublishFailed, SourceError, StorageFull
 from patron.sources import _sqlite_bell as bell
 from patron.sources._sqlite_driver import driver
@@ -36,7 +37,11 @@ class Outgoing:
     delay: float = 0.0
 
     def row(self, now: float) -> tuple[Any, ...]:
-        """The values of `_COLUMNS`, or of `_DELAYED` when it has a delay; refuses what cannot be stored."""
+        """
+        The values of `_COLUMNS`, or of `_DELAYED` when it has a delay; refuses what cannot be stored.
+
+        Called where the message is published, since its headers carry what is being done there.
+        """
         row = (_text("topic", self.topic), self.key, _headers(self.headers), bytes(self.body), now)
         if self.key is not None:
             _text("key", self.key)
@@ -286,7 +291,8 @@ def _text(what: str, value: str) -> str:
 
 
 def _headers(headers: Mapping[str, str]) -> str:
-    return json.dumps(dict(headers)) if headers else "{}"
+    sent = correlation.message_headers(headers)
+    return json.dumps(sent) if sent else "{}"
 
 
 def _as_publish_error(error: PatronError) -> Exception:

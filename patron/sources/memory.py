@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from patron import correlation
 from patron.consumer.source import Publisher, Subscription
 from patron.errors import ConfigError
 from patron.sources._memory_broker import DEFAULT_PARTITIONS, MemoryBroker
@@ -111,7 +112,9 @@ class _MemoryPublisher:
         headers: Mapping[str, str] | None = None,
         delay: float = 0.0,
     ) -> str:
-        return self._broker.publish(topic, body, key=key, headers=headers, delay=delay)
+        return self._broker.publish(
+            topic, body, key=key, headers=correlation.message_headers(headers), delay=delay
+        )
 
     def close(self) -> None:
         pass

@@ -27,6 +27,7 @@ from typing import Any
 
 import pytest
 
+from patron import correlation
 from patron.consumer.consumer import Consumer
 from patron.consumer.settings import Batch
 from patron.consumer.source import Message, Publisher, Revoked, Source, Subscription
@@ -214,6 +215,18 @@ class SourceContract:
             assert message.topic == self.topic
             assert message.id
             subscription.ack([message])
+
+    def test_what_is_published_inside_an_operation_carries_its_correlation_id(self) -> None:
+        name = correlation.settings().header
+        with correlation.use("order-17"):
+            self.publish(b"added", headers={"a": "b"})
+            self.publish(b"kept", headers={name.upper(): "its-own"})
+        self.publish(b"outside")
+        with self.opened() as subscription:
+            messages = self.receive(subscription, 3)
+            found = {m.body: correlation.lookup(m.headers, name.lower()) for m in messages}
+            assert found == {b"added": "order-17", b"kept": "its-own", b"outside": None}
+            subscription.ack(messages)
 
     def test_a_time_stamp_is_the_time_of_publishing_or_unknown(self) -> None:
         self.publish(b"1")

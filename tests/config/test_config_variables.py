@@ -53,6 +53,27 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_known_one(world):
     )
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PATRON_HTTP_PORT", "PATRON_HTTP_DEFAULT_PORT"),
+        ("PATRON_HTTP_DEFUALT_PORT", "PATRON_HTTP_DEFAULT_PORT"),
+        ("PATRON_TRACE_AGENT_HOST", "PATRON_JAEGER_AGENT_HOST"),
+        ("PATRON_LOGLEVEL", "PATRON_LOG_LEVEL"),
+        ("PATRON_CONIFG", "PATRON_CONFIG"),
+    ],
+)
+def test_a_variable_is_suggested_by_the_regular_name_of_its_key_too(world, variable, meant):
+    (warning,) = world.load("name: a\n", {variable: "2"}).warnings
+    assert f"(did you mean {meant!r}?)" in warning
+
+
+@pytest.mark.parametrize("variable", ["PATRON_NAME", "PATRON_VERSION", "PATRON_XYZ", "PATRON_HTTP_FOO"])
+def test_nothing_is_suggested_where_nothing_is_near(world, variable):
+    (warning,) = world.load("name: a\n", {variable: "2"}).warnings
+    assert warning == f"{variable}: Patron has no such variable; it is ignored"
+
+
 def test_variables_of_others_and_of_the_command_line_are_no_warning(world):
     environ = {"PATRON_CONFIG": "x", "PATRON_DEBUG": "1", "PATRONAGE": "y", "HOME": "/"}
     assert world.load("name: a\n", environ).warnings == ()

@@ -171,12 +171,22 @@ def test_what_cannot_be_written_is_a_mistake_in_the_settings(public_folder):
         "try: SqliteSource(sys.argv[1], 'orders').open()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
-    for path in (public_folder / "queue.db", public_folder / "sub" / "new.db"):
+    (public_folder / "closed").mkdir(mode=0o700)
+    (public_folder / "shared").mkdir()
+    (public_folder / "shared").chmod(0o777)
+    (public_folder / "shared" / "root.db").write_bytes((public_folder / "queue.db").read_bytes())
+    for path, culprit in (
+        (public_folder / "queue.db", f"folder {public_folder}"),
+        (public_folder / "sub" / "new.db", f"folder {public_folder}"),
+        (public_folder / "closed" / "new.db", f"folder {public_folder}/closed"),
+        (public_folder / "shared" / "root.db", f"file {public_folder}/shared/root.db"),
+    ):
         shown = subprocess.run(
             [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60
         )
         assert shown.stdout.startswith("ConfigError"), shown
         assert str(path) in shown.stdout
+        assert f"user 65534 may not write to the {culprit}: let it, or choose another" in shown.stdout
 
 
 def test_a_file_at_its_limit_refuses_whole_messages_and_takes_them_again_later(tmp_path, driver):

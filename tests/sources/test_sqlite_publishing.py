@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from patron import correlation
 from patron.errors import ConfigError, PublishFailed, SourceError
 from patron.sources.sqlite import Outgoing, SqlitePublisher, SqliteSource
 from patron.testing.until import until
@@ -46,6 +47,26 @@ def test_publish_in_is_there_when_the_user_commits_and_wakes_the_consumer(source
     assert (message.id, message.body, message.key, message.headers) == (id_, b"o1", "k", {"a": "b"})
     subscription.close()
     connection.close()
+
+
+def test_inside_an_operation_every_way_of_publishing_carries_its_correlation_id(source, publisher):
+    connection = source.connect()
+    with correlation.use("order-17"):
+        publisher.publish("orders", b"one")
+        publisher.publish_many([Outgoing("orders", b"two"), Outgoing("orders", b"three", headers={"a": "b"})])
+        connection.execute("BEGIN")
+        publisher.publish_in(connection, "orders", b"four", headers={"x-correlation-id": "its-own"})
+        connection.execute("COMMIT")
+    publisher.publish("orders", b"outside")
+    connection.close()
+    carried = {message.body: message.headers for message in source.browse()}
+    assert carried == {
+        b"one": {"X-Correlation-Id": "order-17"},
+        b"two": {"X-Correlation-Id": "order-17"},
+        b"three": {"X-Correlation-Id": "order-17", "a": "b"},
+        b"four": {"x-correlation-id": "its-own"},
+        b"outside": {},
+    }
 
 
 def test_publish_in_never_was_when_the_user_rolls_back(source, publisher):

@@ -9,7 +9,6 @@ from typing import Any
 
 from patron import SqliteSource, encoding
 from patron.consumer import Message
-from patron.correlation import outgoing
 from shop.orders import PlacedOrder
 
 __all__ = ["Store", "open_store"]
@@ -46,7 +45,7 @@ class Store:
             row = (placed.id, placed.order.customer)
             connection.execute("INSERT INTO orders (id, customer, status) VALUES (?, ?, 'accepted')", row)
             body = encoding.encode(placed, "application/json")
-            headers = {"Content-Type": "application/json", **outgoing()}
+            headers = {"Content-Type": "application/json"}
             self._publisher.publish_in(connection, "orders", body, key=placed.order.customer, headers=headers)
 
     def mark_processed(self, order_id: str) -> None:
