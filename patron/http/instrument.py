@@ -60,7 +60,7 @@ class Exchange:
         self._home = home
         self._send = send
         self._head: tuple[str, list[tuple[str, str]]] | None = None
-        self._length: int | None = None
+        self._length = 0  # what the head promises
         self._passed = False  # whether the server was given the head
         self._body: Any = None
         self.thread = get_ident()
@@ -80,7 +80,7 @@ class Exchange:
         elif self._head is not None:
             raise RuntimeError("start_response was called a second time, without exc_info")
         code = failure.STATUS_CODES.get(status) or head.status_code(status)
-        self._length = head.content_length(headers)
+        self._length = head.content_length(headers) or 0
         self._head = status, [*headers, (correlation.settings().header, self.operation.correlation_id)]
         self.status = code
         return self.write
@@ -105,11 +105,9 @@ class Exchange:
         self.bytes += len(chunk)
         return chunk
 
-    def _check_length(self) -> None:
-        """A body that is shorter than its head says would make a client take the next answer for its rest."""
-        if self._length is None or self.bytes >= self._length or self.status in failure.BODILESS:
-            return
-        if self.environ["REQUEST_METHOD"] != "HEAD":
+    def _end_short(self) -> None:
+        """The body is shorter than its head says: a client would take the next answer for the rest."""
+        if self.environ["REQUEST_METHOD"] != "HEAD" and self.status not in failure.BODILESS:
             raise ValueError(f"the body has {self.bytes} bytes, but Content-Length is {self._length}")
 
     def names(self) -> dict[str, Any]:
@@ -120,7 +118,8 @@ class Exchange:
         """Answer with *body*, and end."""
         for chunk in body:
             self._counted(chunk)
-        self._check_length()
+        if self.bytes < self._length:
+            self._end_short()
         self._pass_on()
         self.finish()
         return body
@@ -130,8 +129,8 @@ class Exchange:
         self._body = body
         self._chunks = iter(body)
         self._first = next(filter(None, map(self._counted, self._chunks)), None)
-        if self._first is None:
-            self._check_length()
+        if self._first is None and self.bytes < self._length:
+            self._end_short()
         self._pass_on()
         return self
 
@@ -230,7 +229,8 @@ class Exchange:
         try:
             for chunk in self._chunks:
                 return self._counted(chunk)
-            self._check_length()
+            if self.bytes < self._length:
+                self._end_short()
         except BaseException as error:
             raise self._cut(error) from error
         raise StopIteration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,9 @@ CASES = {
     "a request line over the limit": (get(b"/" + b"a" * 9000), 414),
     "not HTTP": (b"hello there\r\n\r\n", 400),
     "bare line feeds in headers": (b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", 400),
+    "no Host": (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+    "a Host that is none": (b'GET / HTTP/1.1\r\nHost: evil"><x\r\n\r\n', 400),
+    "two Hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     "a folded header": (b"GET / HTTP/1.1\r\nHost: x\r\n y\r\n\r\n", 400),
 }
 
@@ -163,3 +167,82 @@ def test_a_body_that_comes_byte_by_byte_is_read(shop: ServiceProcess) -> None:
         for byte in post(b'{"quantity": 9}'):
             client.sendall(bytes([byte]))
         assert client.recv(65536).startswith(b"HTTP/1.1 201")
+
+
+# ------------------------------------------------------------------ applications that break their answers
+
+BREAKING = """
+    def raises_late(environ, start_response):
+        start_response("200 OK", [("Content-Length", "5"), ("Set-Cookie", "a=1")])
+        raise RuntimeError("the secret is 42")
+
+    def odd_header(environ, start_response):
+        start_response("200 OK", [("Content-Length", "5"), ("Set-Cookie", "a=1"), ("X-A", "a\\nb")])
+        return [b"hello"]
+
+    def odd_items(environ, start_response):
+        start_response("200 OK", [("Set-Cookie", "a=1")])
+        return [None]
+
+    def promises_more(environ, start_response):
+        start_response("200 OK", [("Content-Length", "500"), ("Set-Cookie", "a=1")])
+        return [b"hello"]
+
+    def breaks_first(environ, start_response):
+        start_response("200 OK", [("Content-Length", "5"), ("Set-Cookie", "a=1")])
+        raise RuntimeError("the secret is 42")
+        yield b"hello"
+
+    def breaks_midway(environ, start_response):
+        start_response("200 OK", [])
+        yield b"hello"
+        raise RuntimeError("the secret is 42")
+
+    def generator_exit(environ, start_response):
+        start_response("200 OK", [])
+        yield b"hello"
+        raise GeneratorExit
+"""
+MOUNTS = """
+    name: shop
+    http:
+      mounts:
+        /raises_late: "shop:raises_late"
+        /odd_header: "shop:odd_header"
+        /odd_items: "shop:odd_items"
+        /promises_more: "shop:promises_more"
+        /breaks_first: "shop:breaks_first"
+        /breaks_midway: "shop:breaks_midway"
+        /generator_exit: "shop:generator_exit"
+"""
+REPLACED = ("raises_late", "odd_header", "odd_items", "promises_more", "breaks_first")
+
+
+def test_what_breaks_is_answered_once_counted_as_an_error_and_forgotten(service: ServiceProcess) -> None:
+    service.write(BREAKING, MOUNTS)
+    service.start()
+    data = b"".join(get(b"/" + name.encode()) for name in REPLACED) + get(b"/alive", b"Connection: close\r\n")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as client:
+        client.sendall(data)
+        received = b""
+        while piece := client.recv(65536):
+            received += piece
+    answers = received.split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"500"] * len(REPLACED) + [b"200"]
+    for answer in answers[:-1]:
+        assert answer.lower().count(b"content-length:") == 1
+        assert b"Set-Cookie" not in answer
+        assert answer.endswith(b'\r\n\r\n{"error":"Internal Server Error"}')
+    for name in (b"breaks_midway", b"generator_exit"):
+        assert send(service, get(b"/" + name)).endswith(b"5\r\nhello\r\n")  # without the end of the chunks
+    service.until(lambda: len(service.lines("response broke off")) == 2)
+    counted = [
+        line
+        for line in service.get("/metrics").body.decode().splitlines()  # type: ignore[attr-defined]
+        if line.startswith("component_http_handled_total") and "/*" in line
+    ]
+    assert len(counted) == len(REPLACED) + 2
+    assert all('status_code="500"' in line for line in counted)
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert not service.lines("work abandoned at the end of the stop budget")
