@@ -38,6 +38,8 @@ from patron.testing.driving import driven
 from patron.testing.until import until
 
 KEYS = 256
+APART = 4096
+"""So many partitions that no two of the keys share one, or the last of their messages would wait for each other."""
 SLOW = 0.005
 HEADERS = {
     "Content-Type": "application/json",
@@ -216,7 +218,7 @@ def cases(count: int, folder: Path, only: set[str]) -> list[Case]:
         bare = "thread loop, 5 ms, 32 workers"
         found += [
             (bare, bare, lambda: bare_queue(few, 32, slow)),
-            ("memory by key, 5 ms, 32 workers", bare, lambda: memory(few, 32, False, slow, 1024)),
+            ("memory by key, 5 ms, 32 workers", bare, lambda: memory(few, 32, False, slow, APART)),
             ("memory unordered, 5 ms, 32 workers", bare, lambda: unordered(few, 32, slow)),
         ]
     return found

@@ -67,11 +67,15 @@ class Queue:
     Leased messages of one partition, or of all without a key.
 
     An ordered queue belongs to one *holder* as long as that one has something of it, and waits for
-    its first message; an unordered one lets a delayed message stand aside.
+    its first message; an unordered one lets a delayed message stand aside. Every queue that is not
+    empty stands in *turn*, the line of those that may be next; who takes it out there puts it back
+    with `lined_up`.
     """
 
-    def __init__(self, ordered: bool) -> None:
+    def __init__(self, ordered: bool, turn: deque[Queue]) -> None:
         self.ordered = ordered
+        self._turn = turn
+        self._in_line = False
         self.waiting: deque[Record] = deque()
         self.aside: list[tuple[float, int, Record]] = []
         self.holder: Any = None
@@ -79,6 +83,22 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.aside)
+
+    def lined_up(self) -> None:
+        """It was taken out of the line: to the end of that with it, unless it is empty."""
+        self._in_line = False
+        if len(self):
+            self._line_up()
+
+    def _line_up(self) -> None:
+        if not self._in_line:
+            self._in_line = True
+            self._turn.append(self)
+
+    def add(self, record: Record) -> None:
+        """*record* is the newest."""
+        self.waiting.append(record)
+        self._line_up()
 
     def take(self, holder: Any, limit: int, now: float) -> list[Record]:
         """At most *limit* messages that *holder* may have now."""
@@ -107,6 +127,7 @@ class Queue:
             self._insert(record)
         else:
             heappush(self.aside, (due, id(record), record))
+        self._line_up()
 
     def next_due(self) -> float | None:
         """When a delayed message may be taken; None when none is delayed."""
@@ -156,7 +177,9 @@ class Topic:
         self.broker = broker
         self.changed = threading.Condition()
         self.positional: bool | None = None
-        self.loose = Queue(ordered=False)
+        # The queues that are not empty; the first one is next.
+        self.turn: deque[Queue] = deque()
+        self.loose = Queue(ordered=False, turn=self.turn)
         self.queues: list[Queue] = []
         self.logs: list[Log] = []
         self.members: list[Any] = []
@@ -169,7 +192,7 @@ class Topic:
     def grow(self, partitions: int) -> None:
         """Have at least *partitions* partitions."""
         while len(self.queues) < partitions:
-            self.queues.append(Queue(ordered=True))
+            self.queues.append(Queue(ordered=True, turn=self.turn))
             self.logs.append(Log())
 
     def read_as(self, positional: bool) -> None:
@@ -270,7 +293,7 @@ class Topic:
         if due:
             record.queue.put_back(record, due)
         else:
-            record.queue.waiting.append(record)
+            record.queue.add(record)
         return record
 
     def _partition(self, key: str) -> int:

@@ -51,7 +51,7 @@ class _Subscription:
                 if received or self._woken or left <= 0:
                     self._woken = False
                     return received
-                self._topic.changed.wait(self._patience(left))
+                self._topic.changed.wait(self._patience(left) if limit else left)
 
     def wake(self) -> None:
         with self._topic.changed:
@@ -115,8 +115,6 @@ class _Subscription:
 class QueueSubscription(_Subscription):
     """Reads a topic as a queue: each message is leased, and gone when it is acknowledged."""
 
-    _turn = 0
-
     def ack(self, messages: Sequence[Message]) -> None:
         def settle(records: list[Record]) -> None:
             for record in records:
@@ -167,31 +165,26 @@ class QueueSubscription(_Subscription):
         topic = self._topic
         now = self._broker.clock()
         topic.expire(now)
-        queues = topic.all_queues()
-        start = self._turn % len(queues)
-        turn = [queue for queue in (*queues[start:], *queues[:start]) if len(queue)]
-        if not turn:
+        if not topic.turn:
             return []
         # A fair share of each first, or one long lane would keep the workers from all the others.
-        messages = self._take(turn, limit, max(1, limit // len(turn)), now)
-        if len(messages) < limit:
-            messages += self._take(turn, limit - len(messages), limit, now)
-        elif len(turn) > limit:
-            # The next time goes on where this one ended.
-            self._turn = 1 + queues.index(messages[-1].raw.queue)
-        else:
-            self._turn = start + 1
+        messages = self._take(limit, max(1, limit // len(topic.turn)), now)
+        if messages and len(messages) < limit:
+            messages += self._take(limit - len(messages), limit, now)
         return messages
 
-    def _take(self, queues: Sequence[Queue], limit: int, share: int, now: float) -> list[Message]:
+    def _take(self, limit: int, share: int, now: float) -> list[Message]:
         messages: list[Message] = []
-        for queue in queues:
+        turn = self._topic.turn
+        for _ in range(len(turn)):
+            queue = turn.popleft()
             for record in queue.take(self, min(share, limit - len(messages)), now):
                 messages.append(self._leased(queue, record))
                 if self._broker.twice():
                     twin = record.clone()
                     twin.queue = queue
                     queue.put_back(twin, 0.0)
+            queue.lined_up()
             if len(messages) >= limit:
                 break
         return messages
@@ -227,7 +220,7 @@ class QueueSubscription(_Subscription):
         return mine, stale
 
     def _next_due(self) -> float | None:
-        dues = [due for queue in self._topic.all_queues() if (due := queue.next_due()) is not None]
+        dues = [due for queue in self._topic.turn if (due := queue.next_due()) is not None]
         leased = next(iter(self._topic.leased), None)
         if leased is not None:
             dues.append(leased.expires)
