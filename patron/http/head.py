@@ -18,18 +18,23 @@ _STATUS = re.compile(f"([1-9][0-9][0-9])(?: {_VALUE})?").fullmatch
 # RFC 3986, section 3.2.2, without the comma: servers join the values of several Host headers with one.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?").fullmatch
 
-# Names that were found good. Any thread adds to it; an application that makes up names cannot fill the memory.
+# What was found good, bounded because clients and applications may make up more. Any thread adds to them.
 _known: set[str] = set()
+_hosts: set[str] = set()
 
 
 def check_host(environ: Mapping[str, Any]) -> None:
     """Refuse a request whose ``Host`` is missing or none, as RFC 9112 (section 3.2) wants. Raises `BadRequest`."""
     host = environ.get("HTTP_HOST")
+    if host in _hosts:
+        return
     if host is None:
         if environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
             raise BadRequest({"error": "the Host header is missing"})
     elif not _HOST(host):
         raise BadRequest({"error": "the Host header is no host"})
+    elif len(_hosts) < 100 and len(host) < 100:
+        _hosts.add(host)
 
 
 def status_code(line: str) -> int:
