@@ -354,6 +354,17 @@ def test_a_result_that_comes_after_the_revocation_is_ignored(positional: bool) -
     assert len(ledger.take(1)) == 1
 
 
+@pytest.mark.parametrize("positional", [False, True])
+def test_what_was_finished_and_not_settled_before_the_revocation_is_not_settled_after_it(
+    positional: bool,
+) -> None:
+    ledger = Ledger(positional)
+    ledger.add([message("a", 1), message("b", 1)], 0.0)
+    assert ledger.finish(ledger.take(2)) == 0  # none was ignored
+    ledger.revoke(["a"])
+    assert [settled.lane for settled in ledger.settle()] == ["b"]
+
+
 def test_what_was_taken_and_not_started_waits_in_front_of_its_lane() -> None:
     ledger = Ledger()
     ledger.add([message("a", n) for n in range(4)], 0.0)
