@@ -43,6 +43,8 @@ def _prepare() -> None:
     except PatronError as error:
         _run.report(error)
         sys.exit(2)
+    for warning in _run.prepared().warnings:
+        sys.stderr.write(f"patron: warning: {warning}\n")
 
 
 _prepare()
