@@ -78,6 +78,7 @@ class Service:
         on_start: called once everything is open; may ask for resources by name. *on_stop* likewise, before closing.
         on_sighup: called in each worker at SIGHUP; without it gunicorn reloads.
         ready_checks: name → check; one that returns False, raises or hangs makes the service not ready.
+            It may ask for resources by name.
         restart: component name → restart policy; without one the end of a component ends the service.
     """
 
@@ -96,7 +97,7 @@ class Service:
         on_stop: Sequence[Callable[..., Any]] = (),
         on_sighup: Callable[[], Any] | None = None,
         alive_check: Check | None = None,
-        ready_checks: Mapping[str, Check] | None = None,
+        ready_checks: Mapping[str, Callable[..., object]] | None = None,
         debug_authenticator: Any = None,
         error_reporter: Callable[..., Any] | None = None,
         http: HttpSettings | None = None,

@@ -255,6 +255,48 @@ MUTATIONS = [
         "            pass\n\n    def _work",
         f"{ENGINE}::dies",
     ),
+    Mutation(
+        "what an async processor returned counts as done",
+        "consumer/worker.py",
+        "                if result is not None:\n                    refuse_awaitable(result)\n",
+        "",
+        f"{ENGINE}::async",
+    ),
+    Mutation(
+        "a batch that an async processor returned counts as done",
+        "consumer/worker.py",
+        "            if result is not None:\n                refuse_awaitable(result)\n            self",
+        "            self",
+        f"{ENGINE}::async",
+    ),
+    Mutation(
+        "what is published inside an operation loses its correlation id",
+        "correlation.py",
+        "return {**outgoing(skip=given), **given}",
+        "return given",
+        f"{CONTRACT}::carries",
+    ),
+    Mutation(
+        "what is published loses the headers of its own",
+        "correlation.py",
+        "return {**outgoing(skip=given), **given}",
+        "return {**given, **outgoing()}",
+        f"{CONTRACT}::carries",
+    ),
+    Mutation(
+        "a lane of the memory source loses its place in the line",
+        "sources/_memory_broker.py",
+        "        self._in_line = False\n        if len(self):\n            self._line_up()",
+        "        self._in_line = False",
+        CONTRACT,
+    ),
+    Mutation(
+        "what is given back to an empty lane of the memory source is not seen",
+        "sources/_memory_broker.py",
+        "            heappush(self.aside, (due, id(record), record))\n        self._line_up()",
+        "            heappush(self.aside, (due, id(record), record))",
+        CONTRACT,
+    ),
 ]
 
 
