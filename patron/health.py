@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from patron.calling import refuse_awaitable
 from patron.component import Verdict
 
 __all__ = ["Check", "Checks"]
@@ -76,7 +77,9 @@ class Checks:
 
     def _run(self, name: str, run: _Run) -> None:
         try:
-            if self._checks[name]() is False:
+            result = self._checks[name]()
+            refuse_awaitable(result)
+            if result is False:
                 run.reason = f"check {name} failed"
         except BaseException as error:  # noqa: BLE001 - user code: whatever it raises is a no
             run.reason = f"check {name} raised {error!r}"

@@ -10,6 +10,7 @@ from werkzeug import wrappers
 from werkzeug.datastructures import Headers
 
 from patron import encoding
+from patron.calling import refuse_awaitable
 from patron.errors import EncodeError, NotAcceptable, UnknownContentType
 from patron.http.auth import identify
 from patron.http.failure import BODILESS, STATUS_LINES
@@ -109,6 +110,7 @@ def reply(answer: Any, request: Request) -> wrappers.Response:
         return answer
     response = answer if isinstance(answer, Response) else Response(answer)
     payload = response.payload
+    refuse_awaitable(payload)
     status = response.status or (204 if payload is None else 201 if request.method == "POST" else 200)
     headers = Headers(_checked(response.headers) if response.headers else None)
     if payload is None:

@@ -15,6 +15,15 @@ def test_no_checks_and_passing_checks_are_a_yes() -> None:
     assert Checks({"none": lambda: None, "true": lambda: True}).verdict() == Verdict(True)
 
 
+def test_a_check_that_turns_out_to_be_async_is_a_no() -> None:
+    async def check() -> bool:
+        return True
+
+    verdict = Checks({"db": lambda: check()}).verdict()
+    assert not verdict.ok
+    assert "async" in verdict.reasons[0]
+
+
 def test_the_reasons_name_each_check_that_failed() -> None:
     def broken() -> None:
         raise ConnectionError("refused")
