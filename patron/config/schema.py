@@ -74,7 +74,8 @@ def _shape(shape: Shape, first: Mapping[str, Any] | None = None) -> dict[str, An
 
 
 def _field(field: Field) -> dict[str, Any]:
-    described = {"description": field.summary} if field.summary else {}
+    text = field.described()
+    described = {"description": text} if text else {}
     return {**_of(field.type, field.name), **described, **_default(field)}
 
 

@@ -48,12 +48,20 @@ REQUIRED: Final = _Required.REQUIRED
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One key: its type (an annotation, or one of the classes of this module) and its default."""
+    """
+    One key: its type (an annotation, or one of the classes of this module), its default, and what it is.
+
+    *summary* says that; or it is the settings class whose docstring does, which is read when asked for.
+    """
 
     name: str
     type: Any
     default: Any = REQUIRED
-    summary: str = ""
+    summary: str | type[Any] = ""
+
+    def described(self) -> str:
+        """What the key is, in one sentence."""
+        return self.summary if isinstance(self.summary, str) else _summary(self.summary, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,7 @@ def shape_of(settings: Any) -> Shape:
     except NameError as error:
         raise ConfigError(f"the annotations of {settings.__qualname__} cannot be read: {error}") from error
     fields = tuple(
-        Field(f.name, hints[f.name], _default(f), _summary(settings, f.name))
+        Field(f.name, hints[f.name], _default(f), settings)
         for f in dataclasses.fields(settings)
         if f.init and not f.name.startswith("_") and f.metadata.get("config", True)
     )

@@ -57,7 +57,7 @@ def _rows(field: Field, prefix: str, by_path: Mapping[str, str]) -> Iterator[Row
     path = join(prefix, field.name)
     asked = kind(field.type)
     if not isinstance(asked, Shape):
-        yield Row(path, _type(field), _default(field), by_path.get(path, ""), field.summary)
+        yield Row(path, _type(field), _default(field), by_path.get(path, ""), field.described())
     for inner, name in _inside(asked, path, field.default):
         yield from _rows(inner, name, by_path)
 

@@ -39,7 +39,14 @@ __all__ = [
 #: Seconds that loading the configuration, with every module that it names, may take.
 INSPECT_TIMEOUT = 60.0
 #: Modules of the framework and its packages that only live services use.
-_PRELOADED = ("flask", "prometheus_client", "pydantic.types", "pythonjsonlogger.core", "patron.http.app")
+_PRELOADED = (
+    "flask",
+    "prometheus_client",
+    "pydantic.types",
+    "pythonjsonlogger.core",
+    "patron.http.app",
+    "patron.sources.sqlite",
+)
 
 
 def run_service(service: Service) -> NoReturn:
