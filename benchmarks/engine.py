@@ -251,6 +251,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="memory,sqlite,slow")
     arguments = parser.parse_args()
+    if unknown := set(arguments.only.split(",")) - {"memory", "sqlite", "slow"}:
+        parser.error(f"--only has {sorted(unknown)}: use memory, sqlite and slow, joined by commas")
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
         folder = Path(name)
         sys.stderr.flush()
