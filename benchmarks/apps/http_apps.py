@@ -69,8 +69,7 @@ class BareWorker(PatronWorker):  # type: ignore[misc]
             errors=list,
         )
         self.wsgi = app
-        self._max_head, self._max_body = settings.max_header, settings.max_body
-        self._read_timeout = settings.read_timeout
+        self.limit_requests(settings.max_header, settings.max_body, settings.read_timeout)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:

@@ -2,90 +2,43 @@
 
 from __future__ import annotations
 
-import errno
-import heapq
 import os
 import queue
 import select
 import selectors
 import signal
-import socket
 import threading
 import time
 from concurrent import futures
-from functools import partial
 from typing import Any
 
 from patron.errors import ConfigError, MissingExtra, NotASource
 from patron.live import LiveService
 from patron.observe import log
 from patron.server import run
-from patron.server.internals import TConn, ThreadWorker, Unreader, gunicorn_http
+from patron.server.connections import ReadingWorker
 from patron.server.parent import die_with_parent, signal_at_parents_death, unblock_signals
-from patron.server.reading import Incoming, State
 from patron.slots import Slot
 from patron.supervisor import describe_work
 
 __all__ = ["PatronWorker"]
 
-#: Seconds that a kept-alive connection stays open when the worker stops, for a request that is on its way.
-STOP_LINGER = 1.0
-#: Seconds that a closed connection is drained, so that the peer reads the answer before a reset (RFC 9112 section 9.6).
-CLOSE_LINGER = 2.0
 #: Seconds that are left for closing when "now" was asked for.
 NOW = 0.5
-#: Seconds between two looks at the deadlines of the connections that are read.
-SWEEP_INTERVAL = 0.25
-#: Seconds that one write to a client may take; a reader that is slower than that loses its answer.
-WRITE_TIMEOUT = 60.0
-#: Bytes of unfinished requests that one worker holds at most.
-MAX_UNFINISHED = 64 * 1024 * 1024
 _ORPHANED = signal.SIGUSR2
 _WATCHED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, _ORPHANED)
 
 
-class _Received(Unreader):  # type: ignore[misc]
-    """The bytes that the main thread has received, and then the end: a thread of the pool never waits for more."""
-
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        """Nothing more."""
-        return b""
-
-
-class _Connection(TConn):  # type: ignore[misc]
-    """A connection with the bytes of its unfinished request; the main thread owns it while it is read."""
-
-    def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any, incoming: Incoming) -> None:
-        super().__init__(cfg, sock, client, server)
-        self.parser: Any
-        self.incoming = incoming
-        self.deadline = 0.0
-        self.continued = False
-        self.closing = False
-        self.complete = True
-
-    def resume(self) -> None:
-        """Give what was received to the parser, which then has a whole request without reading."""
-        if self.parser is None:
-            self.parser = gunicorn_http.get_parser(self.cfg, self.sock, self.client)
-            self.parser.unreader = _Received()
-            self.initialized = True
-        self.complete = self.incoming.complete
-        self.parser.unreader.buf.write(self.incoming.take())
-
-
-class PatronWorker(ThreadWorker):  # type: ignore[misc]
+class PatronWorker(ReadingWorker):
     """
     Reads requests in the main thread, runs them in the pool, and the rest of the service beside them.
 
-    The main thread runs no user code, so it always answers signals and the arbiter's heartbeat. A
-    request takes a pool thread only when it is there as a whole. Everything here that has no other
-    note belongs to the main thread.
+    The main thread runs no user code, so it always answers signals and the arbiter's heartbeat.
+    Everything here that has no other note belongs to it.
     """
 
     live: LiveService
     wsgi: Any
-    alive: bool
     sockets: list[Any]
 
     @classmethod
@@ -100,10 +53,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         """Open the service in this process, then run until it is stopped; ends the process."""
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._reading: set[_Connection] = set()
-        self._unfinished = 0
         self._orphan = self._now = False
-        self._next_sweep = 0.0
         super().init_process()
 
     def get_thread_pool(self) -> futures.ThreadPoolExecutor:
@@ -146,8 +96,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         self.live.on_end = self._ask_end
         self.wsgi = self.live.app
         settings = self.live.service.http
-        self._max_head, self._max_body = settings.max_header, settings.max_body
-        self._read_timeout = settings.read_timeout
+        self.limit_requests(settings.max_header, settings.max_body, settings.read_timeout)
 
     def _fail_boot(self, error: Exception) -> None:
         status = 2 if isinstance(error, ConfigError) else 1
@@ -179,14 +128,14 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
             self._handle_signals()
             self._handle_ends()
             if self.alive:
-                self._make_room()
+                self.make_room()
                 self.set_accept_enabled(self.nr_conns < self.worker_connections)
         self._stop()
 
     def _turn(self, timeout: float) -> None:
         self.notify()
         self.wait_for_and_dispatch_events(timeout)
-        self._close_overdue()
+        self.close_overdue()
 
     def _drain_wakeups(self, pipe: int) -> None:
         try:
@@ -222,167 +171,6 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         if os.getppid() == self.ppid:
             os.kill(self.ppid, signal.SIGTERM)
 
-    # Connections.
-
-    def accept(self, listener: Any) -> None:
-        """Take one connection; its request may be there already."""
-        try:
-            sock, client = listener.accept()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                time.sleep(0.05)  # the connection waits in the backlog
-            return  # accept(2): what went wrong with the connection is no error of the listener
-        self.nr_conns += 1
-        incoming = Incoming(self._max_head, self._max_body)
-        conn = _Connection(self.cfg, sock, client, listener.getsockname(), incoming)
-        if self.cfg.is_ssl:
-            self.enqueue_req(conn)
-        else:
-            self._await_request(conn, self._read_timeout)
-            self._on_readable(conn, sock)
-
-    def _await_request(self, conn: _Connection, patience: float) -> None:
-        conn.sock.setblocking(False)
-        conn.deadline = time.monotonic() + (patience if self.alive else STOP_LINGER)
-        self._reading.add(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
-
-    def _on_readable(self, conn: _Connection, sock: Any) -> None:
-        if conn not in self._reading:
-            return
-        try:
-            data = conn.sock.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._forget(conn)
-        elif not conn.closing:
-            self._take_in(conn, data)
-
-    def _take_in(self, conn: _Connection, data: bytes) -> None:
-        if not len(conn.incoming):
-            conn.deadline = time.monotonic() + self._read_timeout
-        self._unfinished += len(data)
-        state = conn.incoming.feed(data)
-        if state is State.WHOLE:
-            self._hand_over(conn)
-        elif state is State.HEAD_TOO_LARGE:
-            self._refuse(conn, 431, "Request Header Fields Too Large", "the header section is over the limit")
-        elif state is State.BODY_TOO_LARGE:
-            self._refuse(conn, 413, "Content Too Large", f"at most {self._max_body} bytes are accepted")
-        elif self._unfinished > MAX_UNFINISHED:
-            self._refuse(conn, 503, "Service Unavailable", "too many unfinished requests")
-        elif state is State.CONTINUE:
-            conn.continued = True
-            self._send(conn, b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _hand_over(self, conn: _Connection) -> None:
-        self._unwatch(conn)
-        conn.resume()
-        self.enqueue_req(conn)
-
-    def _unwatch(self, conn: _Connection) -> None:
-        self._unfinished -= len(conn.incoming)
-        self._reading.discard(conn)
-        try:
-            self.poller.unregister(conn.sock)
-        except (KeyError, ValueError, OSError):
-            pass
-
-    def _send(self, conn: _Connection, data: bytes) -> None:
-        """Send a few bytes to a socket that takes them now; one that does not is the peer's loss."""
-        try:
-            conn.sock.send(data)
-        except OSError:
-            pass
-
-    def _refuse(self, conn: _Connection, status: int, phrase: str, why: str) -> None:
-        log.warn("request refused", status=status, reason=why, remote=_address(conn.client))
-        body = f'{{"error":"{phrase}","detail":"{why}"}}'.encode()
-        head = (
-            f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        self._send(conn, head.encode() + body)
-        self._linger(conn)
-
-    def _linger(self, conn: _Connection) -> None:
-        """Close for writing, and read on for a moment, so that the answer is not lost to a reset."""
-        self._unfinished -= len(conn.incoming)
-        conn.incoming.take()
-        conn.closing = True
-        conn.deadline = time.monotonic() + CLOSE_LINGER
-        try:
-            conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._forget(conn)
-
-    def _forget(self, conn: _Connection) -> None:
-        self._unwatch(conn)
-        self.nr_conns -= 1
-        conn.close()
-
-    def _close_overdue(self) -> None:
-        now = time.monotonic()
-        if now < self._next_sweep:
-            return
-        self._next_sweep = now + SWEEP_INTERVAL
-        for conn in [c for c in self._reading if c.deadline <= now]:
-            if conn.closing or not len(conn.incoming):
-                self._forget(conn)
-            else:
-                self._refuse(conn, 408, "Request Timeout", f"not received within {self._read_timeout:g} s")
-
-    def _make_room(self) -> None:
-        """When every connection is taken, those that ask for nothing go first, the longest idle before the others."""
-        if self.nr_conns < self.worker_connections:
-            return
-        idle = [conn for conn in self._reading if not len(conn.incoming)]
-        for conn in heapq.nsmallest(self.worker_connections // 20 + 1, idle, key=lambda c: c.deadline):
-            self._forget(conn)
-
-    def finish_request(self, conn: _Connection, fs: futures.Future[bool]) -> None:
-        """A request is answered: wait for the next one on its connection, or close it."""
-        # With TLS the bytes may already be in the library's buffer, where no poll sees them: one request each.
-        keep = not self.cfg.is_ssl and not fs.cancelled() and fs.exception() is None and fs.result()
-        try:
-            conn.sock.setblocking(False)
-            if not keep:
-                self._reading.add(conn)
-                self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
-                self._linger(conn)
-                return
-            conn.continued = False
-            self._await_request(conn, self.cfg.keepalive)
-            if rest := conn.parser.unreader.take_buffered():
-                self._take_in(conn, rest)
-        except (OSError, ValueError, KeyError):
-            self._forget(conn)
-
-    # In a thread of the pool.
-
-    def handle(self, conn: _Connection) -> bool:
-        """Parse and answer one request; returns whether the connection may carry another."""
-        if not conn.initialized:
-            return bool(super().handle(conn))
-        request = None
-        try:
-            conn.sock.settimeout(WRITE_TIMEOUT)
-            request = next(conn.parser)
-            if conn.continued or not conn.complete:
-                request._expected_100_continue = False
-            keep = self.handle_request(request, conn)
-            return conn.complete and bool(self._keepalive_after(conn, keep))
-        except (StopIteration, gunicorn_http.errors.NoMoreData):
-            return False
-        except OSError as error:
-            log.debug("connection lost", remote=_address(conn.client), error=repr(error))
-        except Exception as error:  # noqa: BLE001 - the edge of the request: the parser's refusals end here
-            self.handle_error(request, conn.sock, conn.client, error)
-        return False
-
     # Stopping.
 
     def _stop(self) -> None:
@@ -395,7 +183,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         elif not self._now:
             self._serve_until(min(deadline, time.monotonic() + self.live.service.process.drain))
         self._stop_intakes(deadline)
-        self._until(lambda: self._busy() == 0 and not self.live.working(), deadline)
+        self._until(lambda: self.busy() == 0 and not self.live.working(), deadline)
         self._until(self.live.close(), max(deadline, time.monotonic() + NOW))
         self._exit(deadline)
 
@@ -409,9 +197,7 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         self.set_accept_enabled(False)
         self._close_listeners()
         self.live.stop(deadline)
-        linger = time.monotonic() + STOP_LINGER
-        for conn in self._reading:
-            conn.deadline = min(conn.deadline, deadline if len(conn.incoming) else linger)
+        self.end_soon(deadline)
 
     def _take_backlog(self) -> None:
         """Take the connections that the kernel has accepted for us: closing the listener would reset them."""
@@ -426,10 +212,6 @@ class PatronWorker(ThreadWorker):  # type: ignore[misc]
         for listener in self.sockets:
             listener.close()
         self.sockets = []
-
-    def _busy(self) -> int:
-        """Connections that still owe or expect something; those that only linger for the peer's sake do not count."""
-        return int(self.nr_conns) - sum(conn.closing for conn in self._reading)
 
     def _until(self, done: Any, deadline: float) -> None:
         while not done() and (left := deadline - time.monotonic()) > 0:
@@ -487,7 +269,3 @@ def _log_errors(name: str, errors: list[BaseException]) -> None:
 
 def _plain(error: BaseException) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
-
-
-def _address(client: Any) -> str:
-    return str(client[0]) if isinstance(client, tuple) else str(client)
