@@ -19,6 +19,9 @@ NOT_SETTINGS: Mapping[str, str] = {
     "PATRON_DEBUG": "1: the command line shows the traceback of a bug",
 }
 
+_OF_TESTS = "PATRON_TEST_"
+"""What begins so tells the tests what there is (``PATRON_TEST_REQUIRE``), and is nobody's mistake."""
+
 # The names that the original gave; they stand for the regular ones.
 _ORIGINAL = {
     "http.port": "PATRON_HTTP_DEFAULT_PORT",
@@ -65,7 +68,7 @@ def overlay(root: Node, environ: Mapping[str, str], shape: Shape, problems: Prob
     known = variables(shape)
     for variable in sorted(name for name in environ if name.startswith("PATRON_")):
         path, text = known.get(variable), environ[variable].strip()
-        if path is None and variable not in NOT_SETTINGS:
+        if path is None and variable not in NOT_SETTINGS and not variable.startswith(_OF_TESTS):
             message = f"Patron has no such variable{_hint(variable, known)}; it is ignored"
             problems.warn(Place(variable), variable, message)
         elif path is not None and text:

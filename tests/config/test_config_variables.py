@@ -88,3 +88,7 @@ def test_a_variable_for_a_part_that_the_file_gets_wrong_hides_nothing(world):
 def test_no_two_keys_share_a_variable():
     paths = list(variables(file_shape()).values())
     assert len(paths) == len(set(paths)) > 20
+
+
+def test_variables_of_the_tests_are_nobodys_mistake(world):
+    assert world.load("name: a\n", {"PATRON_TEST_REQUIRE": "promtool"}).warnings == ()
