@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,3 +46,14 @@ def _required(tool: str) -> str:
 def promtool() -> str:
     """Prometheus' own checker of metrics (Debian: package prometheus)."""
     return _required("promtool")
+
+
+@pytest.fixture(autouse=True)
+def _no_hook_survives() -> Iterator[None]:
+    """What a test hangs into the process, for errors and for fatal lines, goes with it."""
+    yield
+    if "patron.observe" in sys.modules:
+        from patron.observe import log, set_error_reporter
+
+        set_error_reporter(None)
+        log.on_fatal(None)
