@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from patron.errors import ConfigError, PatronError
-from patron.observe import log
+from patron.observe import log, metrics
 from patron.observe.log import LogSettings
 from patron.server.internals import Arbiter, HaltServer
 from patron.server.parent import signals_held_back
@@ -183,7 +183,7 @@ def _child_exit(server: Any, worker: Any) -> None:
     """A worker is gone: free its slot, and decide whether the run goes on."""
     run = state()
     status = run.board.free(worker.patron_slot)
-    _forget_gauges(run, worker.patron_slot)
+    metrics.forget(worker.patron_slot, run.metrics_directory)
     if run.stopping:
         run.status = max(run.status, 1 if status is None else status)
     elif (ended := run.board.ended()) is not None:
@@ -193,11 +193,6 @@ def _child_exit(server: Any, worker: Any) -> None:
         _count_death(run)
     else:
         run.status = max(run.status, status)  # replaced, as at a reload, but not without abandoning work
-
-
-def _forget_gauges(run: RunState, slot: int) -> None:
-    for path in run.metrics_directory.glob(f"gauge_live*_{slot}.db"):
-        path.unlink(missing_ok=True)
 
 
 def _count_death(run: RunState) -> None:
