@@ -11,9 +11,11 @@ from patron.consumer.ledger import Entry, Verdict
 from patron.consumer.source import Message, Publisher, Source
 from patron.errors import PublishFailed
 
-__all__ = ["PREFIX", "DeadLetters", "copy_headers"]
+__all__ = ["PREFIX", "REPLAYED", "REPLAYS", "DeadLetters", "copy_headers", "iso"]
 
 PREFIX = "x-patron-"
+REPLAYS, REPLAYED = PREFIX + "replays", PREFIX + "replayed"
+"""How often, and when last, a letter was published again; the next copy keeps them."""
 
 _LONGEST = 1000
 _printable = dict.fromkeys((*range(32), 127), " ")
@@ -34,13 +36,12 @@ def copy_headers(
         "error": "" if verdict.error is None else _type_name(verdict.error),
         "attempts": str(failures),
         "deliveries": str(message.deliveries),
-        "first-failure": "" if first_failure is None else _iso(first_failure),
+        "first-failure": "" if first_failure is None else iso(first_failure),
         "topic": message.topic,
         "id": message.id,
     }
     own = {PREFIX + name: _bounded(value) for name, value in about.items() if value}
-    kept = {name: value for name, value in message.headers.items() if not name.lower().startswith(PREFIX)}
-    return kept | own
+    return {name: value for name, value in message.headers.items() if _is_kept(name.lower())} | own
 
 
 class DeadLetters:
@@ -118,5 +119,10 @@ def _type_name(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _iso(seconds: float) -> str:
+def _is_kept(name: str) -> bool:
+    return not name.startswith(PREFIX) or name in (REPLAYS, REPLAYED)
+
+
+def iso(seconds: float) -> str:
+    """The time *seconds* after the epoch as UTC, ISO 8601 with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -19,6 +19,7 @@ from patron.errors import ConfigError
 from patron.sources import _sqlite_browse as browsing
 from patron.sources._sqlite_driver import SqliteVersion, sqlite_version
 from patron.sources._sqlite_file import Database, FileSettings
+from patron.sources._sqlite_letters import SqliteLetters
 from patron.sources._sqlite_publish import Outgoing, SqlitePublisher
 from patron.sources._sqlite_subscription import SqliteSubscription
 
@@ -116,6 +117,10 @@ class SqliteSource:
     def publisher(self) -> SqlitePublisher:
         """A publisher to any topic of the file; opens it at its first call; any thread may use it."""
         return SqlitePublisher(self._file())
+
+    def letters(self, topic: str) -> SqliteLetters:
+        """*topic* for `patron dlq`: it takes no leases, and makes no file where there is none."""
+        return SqliteLetters(self._file(), topic)
 
     def connect(self) -> Any:
         """
