@@ -20,6 +20,7 @@ Every error that Patron raises, in one tree.
     │   ├── ConnectionLost       the broker went away: open again
     │   ├── Stale                the lane was taken away: forget what belonged to it
     │   ├── PublishFailed        the broker did not confirm
+    │   │   └── BatchFailed      it did not confirm all of a batch; ``outcomes`` tells which
     │   ├── StorageFull          the disk is full: nothing was written, try later
     │   └── NotASource           the file or server is there but is something else
     ├── Outcome                  a processor steers, it is not a failure
@@ -41,6 +42,7 @@ from typing import Any
 
 __all__ = [
     "BadRequest",
+    "BatchFailed",
     "CodecError",
     "ComponentFailed",
     "ConfigError",
@@ -181,6 +183,21 @@ class Stale(SourceError):
 
 class PublishFailed(SourceError):
     """The broker did not confirm the message, so it may not be there."""
+
+
+class BatchFailed(PublishFailed):
+    """
+    Some messages of a batch were not confirmed.
+
+    *outcomes* holds for each message of the batch, in order, what confirms it, or its error.
+    """
+
+    def __init__(self, outcomes: Sequence[Any]) -> None:
+        self.outcomes: tuple[Any, ...] = tuple(outcomes)
+        errors = [outcome for outcome in self.outcomes if isinstance(outcome, BaseException)]
+        super().__init__(
+            f"{len(errors)} of {len(self.outcomes)} messages were not confirmed; the first: {errors[0]}"
+        )
 
 
 class StorageFull(SourceError):
