@@ -45,6 +45,7 @@ class _Changes(TypedDict, total=False):
     max_poll_age: float
     max_lag: int | None
     reconnect: RetryPolicy
+    revoke_wait: float
 
 
 class Consumer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from time import monotonic
 
 from patron.consumer.ledger import Entry, Ledger
@@ -253,6 +253,17 @@ class Desk:
             soon = None if due is None else max(0.0, due - self._clock())
             busy = self._ledger.in_hand or self._ledger.settleable or due is not None
             return None if not busy else TICK if soon is None else min(TICK, soon)
+
+    def retire(self, lanes: Collection[Hashable]) -> int:
+        """Start nothing more of *lanes*, which must be given up; returns how many messages workers have of them."""
+        with self._lock:
+            for hand in self._hands:
+                self._report(hand)
+                self._take_back(hand)
+            self._ledger.retire(lanes, self._clock())
+            if self._ledger.startable and self._idle:
+                self._work.notify()
+            return self._ledger.in_hand_of(lanes)
 
     def revoke(self, lanes: Iterable[Hashable]) -> int:
         """The source took *lanes* away; returns how many messages were dropped."""

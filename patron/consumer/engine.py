@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -107,6 +108,7 @@ class Engine:
         ]
         self._state = State()
         self._settler = Settler(name, self._desk, self._metrics, clock, self._state.note)
+        self._prepared = False
         self._reserve: float | None = None
         self._extend_every = _lease(source) / 3
         self._extend_at = 0.0
@@ -174,17 +176,26 @@ class Engine:
 
     def _session(self, stop: Stop) -> None:
         """One connection, from opening to closing."""
+        self._prepare()
         subscription = self._source.open()
         try:
-            self._opened(subscription)
+            self._opened(subscription, stop)
             while not self._ending(stop):
                 self._step(subscription)
             self._drain(subscription, self._until(stop))
         finally:
             self._desk.wake = None
             self._state.connected = False
+            _listen(subscription, None)
             with _logged("subscription did not close", self._name):
                 subscription.close()
+
+    def _prepare(self) -> None:
+        """Let the source look, until it found everything once, whether all is there that it needs."""
+        prepare = getattr(self._source, "prepare", None)
+        if prepare is not None and not self._prepared:
+            prepare([self._letters.topic] if self._letters is not None else [])
+        self._prepared = True
 
     def _step(self, subscription: Subscription) -> None:
         self._desk.tick()
@@ -222,7 +233,7 @@ class Engine:
             if isinstance(item, Revoked):
                 self._accept(messages)
                 messages = []
-                self._revoke(item)
+                self._revoke(item.lanes)
             else:
                 messages.append(item)
         self._accept(messages)
@@ -243,10 +254,24 @@ class Engine:
         if oldest is not None:
             self._metrics.message_age.set(max(0.0, self._now() - oldest))
 
-    def _revoke(self, revoked: Revoked) -> None:
-        dropped = self._desk.revoke(revoked.lanes)
-        self._settler.revoke(revoked.lanes)
-        log.info("lanes were taken away", consumer=self._name, lanes=len(revoked.lanes), dropped=dropped)
+    def _revoke(self, lanes: frozenset[Hashable]) -> None:
+        dropped = self._desk.revoke(lanes)
+        self._settler.revoke(lanes)
+        log.info("lanes were taken away", consumer=self._name, lanes=len(lanes), dropped=dropped)
+
+    def _give_up(self, subscription: Subscription, stop: Stop, lanes: frozenset[Hashable]) -> None:
+        """*lanes* must be given up: settle of them what can be in time, and forget the rest."""
+        wait = self._settings.revoke_wait
+        remaining = stop.remaining()
+        until = monotonic() + (wait if remaining is None else min(wait, remaining))
+        try:
+            while self._desk.retire(lanes) and monotonic() < until:
+                self._desk.rest(BUSY_POLL)
+                self._settler.acknowledge(subscription)
+            self._settler.acknowledge(subscription)
+        except SourceError as error:
+            log.warn("lanes given up before all was settled", consumer=self._name, error=repr(error))
+        self._revoke(lanes)
 
     # Leases, statistics, keeping alive
 
@@ -301,8 +326,9 @@ class Engine:
 
     # Connection
 
-    def _opened(self, subscription: Subscription) -> None:
+    def _opened(self, subscription: Subscription, stop: Stop) -> None:
         self._desk.wake = getattr(subscription, "wake", None)
+        _listen(subscription, partial(self._give_up, subscription, stop))
         self._state.phase, self._state.connected = "running", True
         self._extend_at = self._clock() + self._extend_every
         self._stats_at = self._keep_alive_at = 0.0
@@ -377,6 +403,11 @@ class Engine:
 def _lease(source: Source) -> float:
     lease = getattr(source, "lease", None)
     return float(lease) if lease else 30.0
+
+
+def _listen(subscription: Subscription, revoking: Callable[[frozenset[Hashable]], None] | None) -> None:
+    if hasattr(subscription, "revoking"):
+        subscription.revoking = revoking
 
 
 _LANES: Mapping[str, Callable[[Message], Any] | None] = {

@@ -12,7 +12,7 @@ look at everything that is held, which back-pressure bounds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from heapq import heappop, heappush
 
 from patron.consumer.source import Message
@@ -144,6 +144,11 @@ class Ledger:
     def held(self) -> list[Message]:
         """Every message that is neither finished nor given back, for extending leases."""
         return [entry.message for entry in self._entries if entry.live and entry.state != _DONE]
+
+    def in_hand_of(self, lanes: Collection[Hashable]) -> int:
+        """How many entries of these lanes of the source workers have."""
+        taken = (entry for entry in self._entries if entry.state == _TAKEN)
+        return sum(1 for entry in taken if entry.message.lane in lanes)
 
     # In, and out to the workers
 
@@ -284,6 +289,17 @@ class Ledger:
         finished, self._finished = self._finished, []
         return finished
 
+    def retire(self, lanes: Collection[Hashable], now: float = 0.0) -> int:
+        """The source will take *lanes* away: forget what is not in hand of them; returns how many that were."""
+        # They stay in the windows, as gaps: nothing behind them may be settled.
+        doomed = [
+            entry
+            for entry in self._entries
+            if entry.state in (_WAITING, _DELAYED) and entry.message.lane in lanes
+        ]
+        self._drop(doomed, now)
+        return len(doomed)
+
     def revoke(self, lanes: Iterable[Hashable], now: float = 0.0) -> int:
         """The source took *lanes* away: forget what they hold; returns how many messages that were."""
         gone = frozenset(lanes)
@@ -339,7 +355,8 @@ class Ledger:
             while left:
                 entry = window.pop()
                 left -= entry in wanted
-                tail.append(entry)
+                if entry.live:
+                    tail.append(entry)
             cut.extend(reversed(tail))
             if not window:
                 del self._windows[lane]

@@ -74,6 +74,9 @@ class ConsumerSettings:
         max_poll_age: how old the last poll may be.
         max_lag: how many messages may wait; None: any number.
         reconnect: how far apart the attempts to reach the source are; its *attempts* do not count.
+        revoke_wait: how long messages in hand may take when their lane must be given up (a rebalance); what
+            takes longer is done again by whoever gets the lane, and its result here is ignored. The
+            whole group waits for it.
     """
 
     workers: int = 1
@@ -89,6 +92,7 @@ class ConsumerSettings:
     max_poll_age: float = 30.0
     max_lag: int | None = None
     reconnect: RetryPolicy = field(default_factory=lambda: RetryPolicy(initial=0.1, cap=30.0))
+    revoke_wait: float = 5.0
 
     def __post_init__(self) -> None:
         problems = [
@@ -130,6 +134,8 @@ class ConsumerSettings:
             yield f"max_deliveries is {self.max_deliveries}: use at least 1"
         if not self.max_poll_age > 0:
             yield f"max_poll_age is {self.max_poll_age} s: use more than 0"
+        if not 0 <= self.revoke_wait <= 3600:
+            yield f"revoke_wait is {self.revoke_wait} s: use 0 to 3600"
         if self.max_lag is not None and self.max_lag < 0:
             yield f"max_lag is {self.max_lag}: use 0 or more"
 

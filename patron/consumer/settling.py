@@ -63,21 +63,19 @@ class Settler:
         Raises:
             ConnectionLost: nothing can be settled over this connection any more.
         """
-        finished, returned, stale = self._desk.collect()
-        self._finished += finished
-        self._returned += returned
-        self._metrics.count("stale", stale)
-        if not self.pending or self._clock() < self._not_before:
-            return
-        try:
-            self._ack(subscription)
-            self._nack(subscription)
-        except ConnectionLost:
-            raise
-        except SourceError as error:
-            self._refused(error)
-        else:
-            self._accepted()
+        self._collect()
+        if self.pending and self._clock() >= self._not_before:
+            self._try(subscription, self._ack, self._nack)
+
+    def acknowledge(self, subscription: Subscription) -> None:
+        """
+        Ack what is finished, now or never: lanes are about to be given up.
+
+        Raises:
+            ConnectionLost: as `settle`.
+        """
+        self._collect()
+        self._try(subscription, self._ack)
 
     def revoke(self, lanes: frozenset[Hashable]) -> None:
         """The source took *lanes* away: their results are nobody's any more."""
@@ -102,6 +100,23 @@ class Settler:
         self._finished, self._returned = [], []
         self._failures, self._not_before = 0, 0.0
         return count
+
+    def _collect(self) -> None:
+        finished, returned, stale = self._desk.collect()
+        self._finished += finished
+        self._returned += returned
+        self._metrics.count("stale", stale)
+
+    def _try(self, subscription: Subscription, *steps: Callable[[Subscription], None]) -> None:
+        try:
+            for step in steps:
+                step(subscription)
+        except ConnectionLost:
+            raise
+        except SourceError as error:
+            self._refused(error)
+        else:
+            self._accepted()
 
     def _ack(self, subscription: Subscription) -> None:
         if not self._finished:

@@ -24,6 +24,12 @@ class Message:
     process. *timestamp* is when it was published, in seconds since the epoch. *raw* is the driver's
     own message, so that nothing of it is hidden. *decode_as* is set by a consumer whose content type
     is fixed.
+
+    *problem* says why the source could not read it (unknown compression, a header that is no UTF-8):
+    the processor never sees such a message, it becomes a dead letter with that reason at once. The
+    other fields hold what could be read, *body* the bytes as they came; what is no text is written
+    with backslashes. A null body is no problem but an empty one, for some topics mean something by
+    it; decoding it fails.
     """
 
     body: bytes
@@ -39,6 +45,7 @@ class Message:
     generation: int = 0
     raw: Any = None
     decode_as: str | None = None
+    problem: str | None = None
 
     @property
     def content_type(self) -> str | None:
@@ -82,11 +89,15 @@ class Stats:
 
     *assigned*: lanes or queues it may read now (0: not ready). *lag*: messages waiting, None when
     unknown. *oldest_age*: seconds since the oldest waiting message was published, None when unknown.
+    *backlog*: how many of the messages that were in its lanes when it got them are not settled yet;
+    a source with positions notes the ends of its lanes when they are assigned and compares them with
+    what is committed. None when it does not know: then a *lag* of 0 tells that all was read.
     """
 
     assigned: int = 0
     lag: int | None = None
     oldest_age: float | None = None
+    backlog: int | None = None
 
 
 class Subscription(Protocol):
@@ -99,6 +110,14 @@ class Subscription(Protocol):
 
     A subscription may also have ``wake()``, which any thread may call: it makes the `poll` that
     runs now, or else the next one, return at once. Without it the engine polls in short turns.
+
+    Where lanes are given up in an orderly way it has ``revoking: Callable[[frozenset[Hashable]], None]
+    | None``, None at first, which the engine sets after opening. Before it gives lanes up it calls
+    that with them, from within `poll` and in the same thread. The engine then starts nothing more of
+    them, waits at most ``revoke_wait`` seconds for what is in hand, acknowledges through `ack`, which
+    must be legal at that moment, and forgets them. It raises nothing. Of these lanes `poll` returns
+    nothing that it fetched before; a `Revoked` for them is harmless afterwards. Lanes that were *lost*,
+    without being asked, are only returned as `Revoked`.
     """
 
     def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
@@ -116,6 +135,10 @@ class Subscription(Protocol):
     def nack(self, messages: Sequence[Message], delay: float = 0.0) -> None:
         """
         Give *messages* back; each comes again, not before *delay* seconds, in the order of its lane.
+
+        While a lane waits for that, the others must go on. The engine counts on it: when everything
+        that it may hold waits behind a few messages that are tried again later, it gives back what
+        waits, with the delay of the one in front, which it keeps.
 
         A source that counts deliveries itself stores ``message.deliveries``: the engine lowers it
         for a message that never started, which must not run into max_deliveries.
@@ -171,6 +194,19 @@ class Source(Protocol):
 
     A source whose messages are leased also has ``lease``: how many seconds one lasts. The engine
     calls `Subscription.extend` at every third of it.
+
+    It may have two more methods:
+
+    ``prepare(topics: Sequence[str]) -> None`` checks that what is read and *topics* (where dead letters
+    go) are there; a source with ``create`` set makes what is missing. The thread that will open calls
+    it before the first opening, and again until it succeeded once. It raises `NotASource`, which
+    ends the consumer, naming what is missing and how to make it, or `ConnectionLost`.
+
+    ``letters(topic: str) -> Subscription`` reads a topic of dead letters for ``patron dlq``, without
+    membership in a group and without order: `poll` returns letters that were not handled, `ack` removes
+    one in any order, `close` gives the others back at once, where possible without counting that
+    as a delivery, and ``stats().lag`` is how many there are. Where it is missing, the source is opened with its
+    topic replaced.
     """
 
     @property

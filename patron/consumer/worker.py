@@ -16,7 +16,7 @@ from patron.consumer.ledger import Entry, Verdict
 from patron.consumer.metrics import ConsumerMetrics, Tally
 from patron.consumer.policy import Action, Decision, FailurePolicy
 from patron.consumer.source import Message
-from patron.errors import Reject
+from patron.errors import DecodeError, Reject
 from patron.observe import log
 from patron.observe.instrument import Instrument, Operation
 from patron.observe.reporting import report_error
@@ -122,6 +122,8 @@ class Worker:
         try:
             if entry.verdict is not None:
                 self._bury(entry, entry.verdict)
+            elif message.problem is not None:
+                raise DecodeError(message.problem)
             elif tools.policy.too_often(message.deliveries):
                 self._refuse(entry, operation)
             else:
@@ -257,8 +259,7 @@ class Worker:
         return 0.0
 
     def _batch(self, entries: list[Entry]) -> None:
-        too_often = self._tools.policy.too_often
-        if any(entry.verdict is not None or too_often(entry.message.deliveries) for entry in entries):
+        if any(map(self._odd, entries)):
             self._isolate(entries)
             return
         headers = (entries[0].headers or entries[0].message.headers) if len(entries) == 1 else None
@@ -276,6 +277,12 @@ class Worker:
             self._tally.add(operation.finish())
         if alone:
             self._isolate(alone)
+
+    def _odd(self, entry: Entry) -> bool:
+        """Whether *entry* is not one for the processor."""
+        message = entry.message
+        refused = message.problem is not None or self._tools.policy.too_often(message.deliveries)
+        return refused or entry.verdict is not None
 
     def _batch_failed(self, entries: list[Entry], error: BaseException, operation: Operation) -> list[Entry]:
         """Carry out what is decided for all of *entries*; returns them when each is to be tried alone."""

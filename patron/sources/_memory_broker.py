@@ -29,7 +29,7 @@ class Record:
 
     __slots__ = (
         "body", "deliveries", "due", "expires", "headers", "holder", "id", "key", "lease", "partition", "position",
-        "queue", "timestamp",
+        "problem", "queue", "timestamp",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,7 @@ class Record:
         self.partition = partition
         self.position = position
         self.id = f"{partition}@{position}"
+        self.problem: str | None = None
         self.deliveries = 0
         self.due = 0.0
         self.lease = 0
@@ -58,6 +59,7 @@ class Record:
     def clone(self) -> Record:
         """The same message once more."""
         twin = Record(self.body, self.key, self.headers, self.timestamp, self.partition, self.position)
+        twin.problem = self.problem
         twin.deliveries = self.deliveries
         return twin
 
@@ -214,7 +216,8 @@ class Topic:
                 queue.aside.clear()
             self.positional = True
             for record in waiting:
-                self._append(record.body, record.key, record.headers, record.timestamp, record.due)
+                moved = self._append(record.body, record.key, record.headers, record.timestamp, record.due)
+                moved.problem = record.problem
         self.positional = positional
 
     def publish(
@@ -225,6 +228,13 @@ class Topic:
             record = self._append(body, key, headers, timestamp, due)
             self.changed.notify_all()
             return record.id
+
+    def spoil(self, problem: str) -> int:
+        """Whatever is unsettled now cannot be read, because of *problem*; returns how many messages that are."""
+        spoiled = self.records()
+        for record in spoiled:
+            record.problem = problem
+        return len(spoiled)
 
     def waiting(self) -> int:
         """How many messages wait, delayed ones too."""
@@ -346,6 +356,11 @@ class MemoryBroker:
                 topic.grow(partitions)
         return topic
 
+    def has(self, topic: str) -> bool:
+        """Whether there is a topic called *topic*."""
+        with self._lock:
+            return topic in self._topics
+
     def publish(
         self,
         topic: str,
@@ -410,14 +425,22 @@ class MemoryBroker:
             found.requeue(list(found.leased))
             found.changed.notify_all()
 
-    def revoke(self, topic: str, lanes: Iterable[int] | None = None) -> None:
-        """Take partitions (None: all) from their readers, who are told, and share them out anew."""
+    def spoil(self, topic: str, problem: str = "spoiled on demand") -> int:
+        """Nobody can read what is unsettled in *topic* now; returns how many messages that are."""
+        return self.topic(topic).spoil(problem)
+
+    def revoke(self, topic: str, lanes: Iterable[int] | None = None, *, orderly: bool = False) -> None:
+        """
+        Take partitions (None: all) from their readers, who are told, and share them out anew.
+
+        *orderly*: ask the readers to give them up, as the next thing that they do when they poll.
+        """
         found = self.topic(topic)
         with found.changed:
             chosen = set(range(len(found.logs))) if lanes is None else set(lanes)
             for member in found.members:
-                member.take_away(chosen)
-            if found.positional:
+                (member.ask_for if orderly else member.take_away)(chosen)
+            if found.positional and not orderly:
                 found.assign()
             found.changed.notify_all()
 

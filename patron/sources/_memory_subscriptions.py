@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -37,21 +37,26 @@ class _Subscription:
         self._closed = False
         self._woken = False
         self._revoked: set[int] = set()
+        self._asked: set[int] = set()
+        self.revoking: Callable[[frozenset[Hashable]], None] | None = None
         with self._topic.changed:
             self._topic.read_as(source.positional)
             self._topic.members.append(self)
 
     def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
         until = monotonic() + timeout
-        with self._topic.changed:
-            while True:
+        while True:
+            if self._asked:
+                self._give_up()
+            with self._topic.changed:
                 self._check()
                 received = self._receive(limit)
                 left = until - monotonic()
                 if received or self._woken or left <= 0:
                     self._woken = False
                     return received
-                self._topic.changed.wait(self._patience(left) if limit else left)
+                if not self._asked:
+                    self._topic.changed.wait(self._patience(left) if limit else left)
 
     def wake(self) -> None:
         with self._topic.changed:
@@ -65,6 +70,25 @@ class _Subscription:
                 self._topic.members.remove(self)
                 self._leave()
                 self._topic.changed.notify_all()
+
+    def ask_for(self, lanes: Collection[int]) -> None:
+        """The broker wants *lanes* back; called with the topic's lock held."""
+        self._asked |= set(lanes)
+
+    def _give_up(self) -> None:
+        # Without the lock, for it may take long, and processors publish.
+        if self.revoking is not None:
+            self.revoking(frozenset(self._asked))
+        with self._topic.changed:
+            self.take_away(self._asked)
+            self._asked = set()
+            if self._source.positional:
+                self._topic.assign()
+            self._topic.changed.notify_all()
+
+    def take_away(self, lanes: Collection[int]) -> None:
+        """The broker takes *lanes* away; called with the topic's lock held."""
+        raise NotImplementedError
 
     def _receive(self, limit: int) -> list[Message | Revoked]:
         received: list[Message | Revoked] = []
@@ -100,6 +124,8 @@ class _Subscription:
             record.timestamp,
             generation,
             record,
+            None,
+            record.problem,
         )
 
     def _fetch(self, limit: int) -> list[Message]:

@@ -8,12 +8,12 @@ Every worker process has its own. A `MemorySource` reads a topic as a queue (lea
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from patron import correlation
 from patron.consumer.source import Publisher, Subscription
-from patron.errors import ConfigError
+from patron.errors import ConfigError, NotASource
 from patron.sources._memory_broker import DEFAULT_PARTITIONS, MemoryBroker
 from patron.sources._memory_subscriptions import LogSubscription, QueueSubscription
 
@@ -57,6 +57,7 @@ class MemorySource:
         partitions: at least so many; messages of one key are in one partition, which is their lane.
         lease: seconds until an unsettled message of a queue is given out again, unless extended.
         broker: name of the broker, for having several.
+        create: make topics that are missing; without it a consumer of one that nobody made ends with an error.
     """
 
     topic: str
@@ -64,6 +65,7 @@ class MemorySource:
     partitions: int = DEFAULT_PARTITIONS
     lease: float = 30.0
     broker: str = "default"
+    create: bool = True
 
     def __post_init__(self) -> None:
         checks = [
@@ -93,6 +95,28 @@ class MemorySource:
         broker = memory_broker(self.broker)
         broker.check(lost=False)
         return LogSubscription(self, broker) if self.positional else QueueSubscription(self, broker)
+
+    def letters(self, topic: str) -> Subscription:
+        """The dead letters in *topic*, in this process; they are leased until it is closed."""
+        return QueueSubscription(replace(self, topic=topic, positional=False), memory_broker(self.broker))
+
+    def prepare(self, topics: Sequence[str]) -> None:
+        """
+        Make or miss the topic and *topics*.
+
+        Raises:
+            NotASource: some are missing.
+            ConnectionLost: the broker is down.
+        """
+        broker = memory_broker(self.broker)
+        broker.check(lost=False)
+        missing = [name for name in (self.topic, *topics) if not broker.has(name)]
+        if missing and not self.create:
+            raise NotASource(
+                f"memory broker {self.broker!r} has no topic {', '.join(missing)}: publish to it, or set create: true"
+            )
+        for name in missing:
+            broker.topic(name)
 
     def publisher(self) -> Publisher:
         """A publisher to the same broker."""
