@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import threading
@@ -10,6 +9,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from brokers.requirements import missing
+
+# The fixtures kafka, rabbitmq and sqs, with own_... and proxy.
+pytest_plugins = ["brokers.fixtures"]
 
 #: Threads of libraries that are made once per process and end with it.
 _ALLOWED = ("pytest-", "pydevd", "ThreadPoolExecutor-")
@@ -33,13 +36,7 @@ def _leaked(before: set[threading.Thread]) -> list[threading.Thread]:
 
 def _required(tool: str) -> str:
     """The path of *tool*; without it the test is skipped, or fails when ``PATRON_TEST_REQUIRE`` lists it."""
-    path = shutil.which(tool)
-    if path is not None:
-        return path
-    reason = f"{tool} is not installed"
-    if tool in os.environ.get("PATRON_TEST_REQUIRE", "").split(","):
-        pytest.fail(f"{reason}, and PATRON_TEST_REQUIRE lists it")
-    pytest.skip(reason)
+    return shutil.which(tool) or missing(tool, f"{tool} is not installed")
 
 
 @pytest.fixture
