@@ -16,7 +16,7 @@ import pytest
 from patron import Consumer, Service, SqliteSource
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = ("check", "completion", "components", "routes", "run", "schema", "version")
+COMMANDS = ("check", "completion", "components", "dlq", "routes", "run", "schema", "version")
 
 
 class Shell:
