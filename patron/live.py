@@ -19,7 +19,7 @@ from patron.component import Verdict, Work
 from patron.errors import ServiceError
 from patron.health import Check, Checks
 from patron.observe import log
-from patron.slots import Slot, run_directory
+from patron.slots import Slot, run_directory, worker_slot
 from patron.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class LiveService:
 
     def _boot(self) -> None:
         run_directory.set(self._run_directory)  # the components' threads start in copies of this context
+        worker_slot.set(self.slot.index if self.slot else 0)
         try:
             self._open_resources()
             if not self.supervisor.stop_signal.is_set():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Board", "Ended", "Slot", "WorkerState", "run_directory"]
+__all__ = ["Board", "Ended", "Slot", "WorkerState", "run_directory", "worker_slot"]
 
 run_directory: contextvars.ContextVar[Path | None] = contextvars.ContextVar(
     "patron_run_directory", default=None
@@ -24,6 +24,9 @@ The directory of the run, as its components see it; it is the same for all worke
 
 None: the process stands alone.
 """
+
+worker_slot: contextvars.ContextVar[int] = contextvars.ContextVar("patron_worker_slot", default=0)
+"""The number of the worker, as its components see it: no two workers of a run that live at once share one."""
 
 #: Bytes of the state that one worker can publish; a longer one is cut down to its readiness.
 SLOT_SIZE = 64 * 1024

@@ -103,17 +103,18 @@ class Lanes:
         """Forget *partitions*; returns those that were ours."""
         return frozenset(key for key in partitions if self._lanes.pop(key, None) is not None)
 
-    def ends(self, messages: Sequence[Message]) -> tuple[dict[tuple[str, int], int], list[Message]]:
-        """What to commit to acknowledge *messages*: partition to offset; and those of partitions that are not ours."""
-        offsets: dict[tuple[str, int], int] = {}
+    def furthest(self, messages: Sequence[Message]) -> tuple[dict[tuple[str, int], Message], list[Message]]:
+        """The last of *messages* in each partition: what to commit; and those of partitions that are not ours."""
+        last: dict[tuple[str, int], Message] = {}
         stale = []
+        lanes = self._lanes
         for message in messages:
             lane = message.lane
-            if lane in self._lanes and message.position is not None:
-                offsets[lane] = max(offsets.get(lane, 0), message.position + 1)
-            else:
+            if lane not in lanes:
                 stale.append(message)
-        return offsets, stale
+            elif lane not in last or (last[lane].position or 0) < (message.position or 0):
+                last[lane] = message
+        return last, stale
 
     def grouped(
         self, messages: Sequence[Message]
