@@ -15,6 +15,7 @@ FLOORS = {
     "errors": 0,
     "_version": 0,
     "calling": 0,
+    "aws": 1,
     "component": 1,
     "correlation": 1,
     "encoding": 1,

@@ -1,0 +1,172 @@
+"""The only place of the sources that knows boto3: connecting, finding and making queues, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from patron import aws
+from patron.errors import ConfigError, ConnectionLost, MissingExtra, NotASource, SourceError
+
+__all__ = ["HOPELESS", "QueueSettings", "Queues", "translated"]
+
+_CONNECT = 5.0  # seconds to connect
+_MARGIN = 10.0  # seconds that an answer may take beyond the wait of a long poll
+
+HOPELESS = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidAddress",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "KmsAccessDenied",
+        "KmsDisabled",
+        "KmsInvalidKeyUsage",
+        "KmsInvalidState",
+        "KmsNotFound",
+        "KmsOptInRequired",
+        "MissingAuthenticationToken",
+        "NonExistentQueue",
+        "OptInRequired",
+        "QueueDoesNotExist",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+        "UnsupportedOperation",
+    }
+)
+"""Codes of errors that no new attempt can help."""
+
+_MISSING = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
+
+# Guards the loader, which all sessions share: it remembers the service descriptions, 50 ms of reading each.
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class QueueSettings:
+    """Where queues are, and how those are made that are missing; see `patron.sources.sqs.SqsSource`."""
+
+    owner: str | None
+    region: str | None
+    endpoint_url: str | None
+    wait: float
+    create: bool
+    attributes: Mapping[str, str]
+
+
+class Queues:
+    """A client, and the addresses of the queues that it was asked for. Any thread may use it."""
+
+    def __init__(self, settings: QueueSettings) -> None:
+        self._settings = settings
+        self._urls: dict[str, str] = {}
+        self.client = _client(settings)
+
+    def url(self, queue: str, *, create: bool | None = None, keep: bool = False) -> str:
+        """
+        The address of *queue*, which is its name or its address.
+
+        With *create* (default: as the settings say) a missing one is made; *keep* lets it keep messages
+        for 14 days instead of 4, for dead letters.
+
+        Raises:
+            NotASource: there is none, or it may not be used. ConnectionLost: AWS cannot be reached.
+        """
+        if "://" in queue:
+            return queue
+        known = self._urls.get(queue)
+        if known is None:
+            make = self._settings.create if create is None else create
+            known = self._urls[queue] = self._find(aws.queue_name(queue), make, keep)
+        return known
+
+    def forget(self, queue: str) -> None:
+        """Look for *queue* again when it is needed next."""
+        self._urls.pop(queue, None)
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self.client.close()
+
+    def _find(self, name: str, make: bool, keep: bool) -> str:
+        owner = {"QueueOwnerAWSAccountId": self._settings.owner} if self._settings.owner else {}
+        with translated(f"queue {name}"):
+            try:
+                return str(self.client.get_queue_url(QueueName=name, **owner)["QueueUrl"])
+            except Exception as error:
+                if aws.code_of(error) not in _MISSING or not make:
+                    raise
+            return str(self._make(name, keep)["QueueUrl"])
+
+    def _make(self, name: str, keep: bool) -> Any:
+        attributes = {"MessageRetentionPeriod": "1209600"} if keep else {}
+        if name.endswith(".fifo"):
+            attributes["FifoQueue"] = "true"
+        return self.client.create_queue(
+            QueueName=name, Attributes={**attributes, **self._settings.attributes}
+        )
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """boto3's errors as Patron's: what was being done is in *what*."""
+    from botocore import exceptions as boto
+
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _client_error(what, error) from error
+    except (
+        boto.NoRegionError,
+        boto.InvalidRegionError,
+        boto.ProfileNotFound,
+        boto.ParamValidationError,
+    ) as error:
+        raise ConfigError(f"{what}: {error}") from error
+    except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError) as error:
+        raise NotASource(f"{what}: {error}: give the usual AWS variables, a profile or a role") from error
+    except (boto.HTTPClientError, boto.ConnectionError, OSError) as error:
+        raise ConnectionLost(f"{what}: {error}") from error
+    except boto.BotoCoreError as error:
+        raise SourceError(f"{what}: {error}") from error
+
+
+def _client_error(what: str, error: Any) -> SourceError:
+    code = aws.code_of(error)
+    if code in _MISSING:
+        return NotASource(
+            f"{what}: it does not exist in this account and region: make it, or say create: true ({error})"
+        )
+    if code in HOPELESS:
+        return NotASource(f"{what}: {error}")
+    return SourceError(f"{what}: {error}")
+
+
+def _client(settings: QueueSettings) -> Any:
+    try:
+        import boto3.session
+        import botocore.session
+        from botocore.config import Config
+    except ImportError as error:
+        raise MissingExtra("boto3", "sqs") from error
+    config = Config(connect_timeout=_CONNECT, read_timeout=settings.wait + _MARGIN, max_pool_connections=32)
+    with translated("SQS"), _lock:
+        core = botocore.session.Session()
+        core.register_component("data_loader", _loader())
+        session = boto3.session.Session(botocore_session=core, region_name=settings.region)
+        return session.client("sqs", endpoint_url=settings.endpoint_url, config=config)
+
+
+@cache
+def _loader() -> Any:
+    import botocore.session
+
+    return botocore.session.Session().get_component("data_loader")

@@ -1,0 +1,72 @@
+"""SQS under the suite that every source inherits: a standard queue and a FIFO queue, on moto's server."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from brokers.moto_process import SqsServer
+from brokers.processes import Server
+from brokers.tcp_proxy import Proxy
+
+from patron.consumer.consumer import Consumer
+from patron.consumer.source import Message, Source, Subscription
+from patron.sources.sqs import SqsSource
+from patron.testing.contract import SourceContract
+
+pytestmark = pytest.mark.broker
+
+
+class TestStandard(SourceContract):
+    """The order of a standard queue is nobody's promise; a second is the shortest delay and the shortest lease."""
+
+    orders_keys = False
+    patience = 40.0
+    wait = 0.1  # requests that do not wait at the queue; test_sqs_polling.py has those that do
+
+    @pytest.fixture(autouse=True)
+    def _server(self, sqs: SqsServer, proxy: Callable[[Server], Proxy]) -> Iterator[None]:
+        self.endpoint = sqs.url
+        self._through = proxy
+        self._proxies: list[Proxy] = []
+        yield
+
+    def source(self) -> SqsSource:
+        return SqsSource(self.topic, endpoint_url=self.endpoint, create=True, wait=self.wait, lease=5.0)
+
+    def dead_letters(self, topic: str) -> Source:
+        return dataclasses.replace(self.source(), queue=topic)
+
+    def consumer(
+        self, processor: Callable[..., Any], source: Source | None = None, **settings: Any
+    ) -> Consumer:
+        # All tests share one server, so each needs dead letters of its own.
+        settings.setdefault("dead_letters", f"{self.topic}.dlq")
+        return super().consumer(processor, source, **settings)
+
+    def read_dead_letters(self, count: int, topic: str | None = None) -> list[Message]:
+        return super().read_dead_letters(count, topic or f"{self.topic}.dlq")
+
+    def crash(self, subscription: Subscription) -> None:
+        for lease in subscription._held.values():  # nobody gives them back: they come when the lease ends
+            lease.ends = 0.0
+        subscription._held.clear()
+        subscription.close()
+
+    def lose(self) -> bool:
+        for each in self._proxies:
+            each.cut()
+        return bool(self._proxies)
+
+
+class TestFifo(TestStandard):
+    """Order within a message group; no delay of a single message when it is sent."""
+
+    orders_keys = True
+
+    @pytest.fixture(autouse=True)
+    def _fifo(self, _world: None) -> None:
+        self.topic += ".fifo"
