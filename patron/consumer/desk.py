@@ -254,6 +254,20 @@ class Desk:
             busy = self._ledger.in_hand or self._ledger.settleable or due is not None
             return None if not busy else TICK if soon is None else min(TICK, soon)
 
+    def make_room(self) -> int:
+        """
+        When nothing that is held may start but workers could: give back what waits behind a retry.
+
+        Returns how many messages that are. Without it a few failing lanes would fill the prefetch
+        and keep all the others from being fetched.
+        """
+        with self._lock:
+            if not self._idle or self._ledger.startable:
+                return 0
+            given = self._ledger.yield_behind(self._clock())
+            self._nacks += given
+            return sum(len(messages) for _, messages in given)
+
     def retire(self, lanes: Collection[Hashable]) -> int:
         """Start nothing more of *lanes*, which must be given up; returns how many messages workers have of them."""
         with self._lock:

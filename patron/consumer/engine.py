@@ -204,7 +204,7 @@ class Engine:
         room = self._settings.held - self._desk.size - len(self._settler.finished)
         if room > 0 and (room >= self._settings.held // 4 or self._desk.hungry):
             self._poll(subscription, room)
-        else:
+        elif not self._desk.make_room():
             self._keep_alive(subscription)
             self._desk.rest(BUSY_POLL)
 

@@ -282,6 +282,23 @@ class Ledger:
             self._release(entry.lane, now)
         return messages
 
+    def yield_behind(self, now: float = 0.0) -> list[tuple[float, list[Message]]]:
+        """
+        Forget what waits behind delayed entries; returns it, each with the seconds that those wait on.
+
+        Nothing where order is finer than the lanes of a positional source: going back would repeat
+        what is finished.
+        """
+        if self._positional and self._lane_of is not None:
+            return []
+        given: list[tuple[float, list[Message]]] = []
+        for due, _, entries in self._delayed:
+            lanes = dict.fromkeys(entry.lane for entry in entries if entry.live and entry.lane.ordered)
+            messages = self._forget([entry for lane in lanes for entry in lane.queue], now)
+            if messages:
+                given.append((max(0.0, due - now), messages))
+        return given
+
     # To the source
 
     def settle(self) -> list[Message]:

@@ -221,20 +221,20 @@ class Topic:
         self.positional = positional
 
     def publish(
-        self, body: bytes, key: str | None, headers: Mapping[str, str], timestamp: float, due: float
+        self,
+        body: bytes,
+        key: str | None,
+        headers: Mapping[str, str],
+        timestamp: float,
+        due: float,
+        problem: str | None = None,
     ) -> str:
         """Keep a message; returns its id."""
         with self.changed:
             record = self._append(body, key, headers, timestamp, due)
+            record.problem = problem
             self.changed.notify_all()
             return record.id
-
-    def spoil(self, problem: str) -> int:
-        """Whatever is unsettled now cannot be read, because of *problem*; returns how many messages that are."""
-        spoiled = self.records()
-        for record in spoiled:
-            record.problem = problem
-        return len(spoiled)
 
     def waiting(self) -> int:
         """How many messages wait, delayed ones too."""
@@ -369,9 +369,10 @@ class MemoryBroker:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
         delay: float = 0.0,
+        problem: str | None = None,
     ) -> str:
         """
-        Keep a message; returns its id.
+        Keep a message; returns its id. Readers cannot read it when it has a *problem*.
 
         Raises:
             PublishFailed: the broker is down, or `fail_publish` asked for it.
@@ -380,7 +381,7 @@ class MemoryBroker:
             raise PublishFailed(f"memory broker {self.name!r} is down")
         self.fault("publish")
         due = self.clock() + delay if delay else 0.0
-        return self.topic(topic).publish(body, key, dict(headers or {}), self.now(), due)
+        return self.topic(topic).publish(body, key, dict(headers or {}), self.now(), due, problem)
 
     def messages(self, topic: str) -> list[Record]:
         """What is unsettled in *topic*, for tests to look at: body, key, headers, id, deliveries."""
@@ -424,10 +425,6 @@ class MemoryBroker:
         with found.changed:
             found.requeue(list(found.leased))
             found.changed.notify_all()
-
-    def spoil(self, topic: str, problem: str = "spoiled on demand") -> int:
-        """Nobody can read what is unsettled in *topic* now; returns how many messages that are."""
-        return self.topic(topic).spoil(problem)
 
     def revoke(self, topic: str, lanes: Iterable[int] | None = None, *, orderly: bool = False) -> None:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,8 @@ from patron.testing.contract import SourceContract
 
 
 class _Memory(SourceContract):
+    checks_topics = True
+
     @pytest.fixture(autouse=True)
     def _own_broker(self, _world: None) -> Iterator[None]:
         yield
@@ -22,6 +25,16 @@ class _Memory(SourceContract):
     def lose(self) -> bool:
         memory_broker(self.topic).lose()
         return True
+
+    def spoil(self) -> bool:
+        broker = memory_broker(self.topic)
+        broker.publish(self.topic, b"{broken", problem="compressed in an unknown way")
+        return True
+
+    @contextlib.contextmanager
+    def rebalance(self) -> Iterator[None]:
+        memory_broker(self.topic).revoke(self.topic, orderly=True)
+        yield
 
 
 class TestQueue(_Memory):
