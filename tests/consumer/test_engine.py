@@ -191,6 +191,28 @@ def test_a_quiet_consumer_polls_a_few_times_a_second_and_not_more(broker: Memory
         assert time.process_time() - cpu < 0.2
 
 
+def test_topics_are_looked_at_until_they_were_found_once(broker: MemoryBroker) -> None:
+    asked: list[list[str]] = []
+
+    class Asked(Spy):
+        def prepare(self, topics: Sequence[str]) -> None:
+            asked.append(list(topics))
+            self.source.prepare(topics)
+
+    done: list[bytes] = []
+    broker.down()
+    with driven(Consumer("c", Asked(orders(broker)), lambda m: done.append(m.body), reconnect=QUICK)):
+        until(lambda: len(asked) >= 2)
+        broker.up()
+        publish(broker, "1")
+        until(lambda: done == [b"1"])
+        found = len(asked)
+        broker.lose()
+        publish(broker, "2")
+        until(lambda: done == [b"1", b"2"])
+    assert asked == [["c.dlq"]] * found
+
+
 # Settling
 
 
@@ -263,6 +285,98 @@ def test_a_rebalance_drops_what_is_held_and_loses_nothing(broker: MemoryBroker) 
     with driven(Consumer("c", source, process, workers=4)):
         drain(source)
     assert sorted(set(seen)) == list(range(100))
+
+
+def test_lanes_that_must_be_given_up_are_settled_first_and_nothing_runs_twice(broker: MemoryBroker) -> None:
+    source = orders(broker, positional=True, partitions=2)
+    started, go = threading.Event(), threading.Event()
+    seen: list[bytes] = []
+
+    def process(message: Message) -> None:
+        seen.append(message.body)
+        started.set()
+        assert go.wait(10)
+
+    broker.topic("orders", 2).read_as(True)
+    publish(broker, *map(str, range(5)), key="k")
+    with driven(Consumer("c", source, process)) as live:
+        assert started.wait(10)
+        broker.revoke("orders", orderly=True)
+        until(lambda: live.component.info()["held"] == 1)  # what has not started is let go at once
+        assert seen == [b"0"]
+        go.set()
+        drain(source)
+    assert seen == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_what_is_in_hand_for_longer_than_revoke_wait_is_abandoned(broker: MemoryBroker) -> None:
+    name = uuid.uuid4().hex
+    source = orders(broker, positional=True, partitions=1)
+    started, go = threading.Event(), threading.Event()
+    deliveries: list[int] = []
+
+    def process(message: Message) -> None:
+        deliveries.append(message.deliveries)
+        started.set()
+        if len(deliveries) == 1:
+            assert go.wait(10)
+
+    broker.topic("orders", 1).read_as(True)
+    publish(broker, "1", key="k")
+    spy = Spy(source)
+    with driven(Consumer(name, spy, process, revoke_wait=0.1, workers=2)) as live:
+        assert started.wait(10)
+        broker.revoke("orders", orderly=True)
+        polls = spy.count("poll")
+        until(lambda: spy.count("poll") > polls + 1)
+        assert deliveries == [1], "its successor must wait for it"
+        go.set()
+        drain(source)
+        until(lambda: not live.component.info()["in_flight"])
+    assert deliveries == [1, 2]
+    stale = consumer_metrics.messages.bind(name=name, topic="orders", status="stale")
+    assert stale._value.get() == 1
+
+
+def test_a_retry_of_a_lane_that_is_given_up_is_left_to_its_next_reader(broker: MemoryBroker) -> None:
+    source = orders(broker, positional=True, partitions=1)
+    tries: list[tuple[int, int]] = []
+
+    def process(message: Message) -> None:
+        tries.append((message.deliveries, message.attempts))
+        if message.deliveries == 1:
+            raise Retry(3600.0)
+
+    broker.topic("orders", 1).read_as(True)
+    publish(broker, "1", key="k")
+    with driven(Consumer("c", source, process)):
+        until(lambda: tries)
+        broker.revoke("orders", orderly=True)
+        drain(source)
+    assert tries == [(1, 0), (2, 0)]
+
+
+def test_a_connection_that_breaks_while_lanes_are_given_up_is_opened_again(broker: MemoryBroker) -> None:
+    source = orders(broker, positional=True, partitions=1)
+    started, go = threading.Event(), threading.Event()
+    seen: list[bytes] = []
+
+    def process(message: Message) -> None:
+        seen.append(message.body)
+        started.set()
+        assert go.wait(10)
+
+    broker.topic("orders", 1).read_as(True)
+    publish(broker, "1", key="k")
+    with driven(Consumer("c", source, process, reconnect=QUICK)) as live:
+        assert started.wait(10)
+        broker.revoke("orders", orderly=True)
+        broker.down()
+        go.set()
+        until(lambda: live.component.info()["state"] == "reconnecting")
+        broker.up()
+        until(lambda: len(seen) >= 2)
+        drain(source)
 
 
 def test_two_consumers_share_the_partitions_of_a_log(broker: MemoryBroker) -> None:

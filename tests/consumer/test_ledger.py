@@ -38,6 +38,7 @@ class Naive(RuleBasedStateMachine):
         self.due: dict[int, float] = {}
         self.settled: list[int] = []
         self.dropped: set[int] = set()
+        self.gaps: set[int] = set()  # retired, and still in the way of what came later
 
     @initialize(positional=st.booleans(), order=st.sampled_from(["lane", "key", "none"]))
     def begin(self, positional: bool, order: str) -> None:
@@ -78,6 +79,7 @@ class Naive(RuleBasedStateMachine):
             for n in numbers:
                 lane = self.messages[n].lane
                 first[lane] = min(first.get(lane, n), n)
+            self.gaps = {n for n in self.gaps if first.get(self.messages[n].lane, self.count + 1) > n}
             return [n for n in self.alive() if first.get(self.messages[n].lane, self.count + 1) <= n]
         lanes = {self.lane(n) for n in numbers} - {None}
         waiting = [n for n in self.alive() if self.state[n] == "waiting" and self.lane(n) in lanes]
@@ -220,9 +222,37 @@ class Naive(RuleBasedStateMachine):
         self.drop([n for n in expected if n != number])
 
     @rule(lanes=st.frozensets(st.sampled_from(LANES), min_size=1))
+    def retire(self, lanes: frozenset[str | None]) -> None:
+        idle = [n for n in self.alive() if self.state[n] in ("waiting", "delayed", "due")]
+        expected = [n for n in idle if self.messages[n].lane in lanes]
+        assert self.ledger.retire(lanes, self.now) == len(expected)
+        self.drop(expected)
+        self.gaps |= set(expected)
+        left = [n for n in self.entries if self.messages[n].lane in lanes]
+        assert self.ledger.in_hand_of(lanes) == len(left)
+
+    @rule()
+    def yield_behind(self) -> None:
+        """What waits behind a delayed message goes back to the source, once."""
+        if self.positional and self.order_by != "lane":
+            assert self.ledger.yield_behind(self.now) == []
+            return
+        blocked = {self.lane(n) for n in self.alive() if self.state[n] == "delayed"} - {None}
+        waiting = [n for n in self.alive() if self.state[n] == "waiting" and self.lane(n) in blocked]
+        expected = self.behind(waiting)
+        given = self.ledger.yield_behind(self.now)
+        assert sorted(int(m.id) for _, messages in given for m in messages) == sorted(expected)
+        for seconds, messages in given:
+            assert messages
+            assert self.now + seconds in {self.due[n] for n in self.alive() if self.state[n] == "delayed"}
+            assert all(m.deliveries == 0 for m in messages)
+        self.drop(expected)
+
+    @rule(lanes=st.frozensets(st.sampled_from(LANES), min_size=1))
     def revoke(self, lanes: frozenset[str | None]) -> None:
         self.ledger.revoke(lanes, self.now)
         self.drop([n for n in self.alive() if self.messages[n].lane in lanes])
+        self.gaps = {n for n in self.gaps if self.messages[n].lane not in lanes}
 
     @precondition(lambda self: self.alive())
     @rule(data=st.data())
@@ -238,6 +268,7 @@ class Naive(RuleBasedStateMachine):
     def reset(self) -> None:
         self.ledger.reset(self.now)
         self.drop(self.alive())
+        self.gaps = set()
 
     @rule()
     def drain(self) -> None:
@@ -264,7 +295,8 @@ class Naive(RuleBasedStateMachine):
         """Positional: nothing before it in its source lane is unfinished."""
         lane = self.messages[number].lane
         before = [n for n in self.alive() if n < number and self.messages[n].lane == lane]
-        return not self.positional or all(self.state[n] == "finished" for n in before)
+        gaps = [n for n in self.gaps if n < number and self.messages[n].lane == lane]
+        return not self.positional or (not gaps and all(self.state[n] == "finished" for n in before))
 
     # What holds always
 
@@ -298,6 +330,8 @@ class Naive(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         self.now += 100
+        if self.gaps:
+            self.revoke(frozenset(self.messages[n].lane for n in self.gaps))
         while True:
             self.time_passes(0)
             for number in sorted(self.ghosts):
