@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from patron.calling import named
 from patron.component import Component
-from patron.consumer import Consumer, ConsumerSettings
+from patron.consumer import Consumer, ConsumerSettings, Source
 from patron.errors import ConfigError, PatronError
 from patron.http import HttpSettings
 from patron.supervisor import RestartPolicy
 
-__all__ = ["Http", "Part", "component", "consumer", "http", "resource"]
+__all__ = ["Http", "Part", "component", "consumer", "http", "resource", "source"]
 
 Restart = RestartPolicy | Literal["never", "on-failure"]
 
@@ -78,10 +78,23 @@ def component(factory: Any, args: Mapping[str, Any] | None = None, restart: Rest
 
 
 def consumer(
-    name: str, source: Any, processor: Callable[..., Any], restart: Restart = "never", **settings: Any
+    name: str, source: Source, processor: Callable[..., Any], restart: Restart = "never", **settings: Any
 ) -> Part:
     """The consumer that reads *source*."""
     return Part(Consumer(name, source, processor, ConsumerSettings(**settings)), _policy(restart))
+
+
+def source(factory: Any, **args: Any) -> Source:
+    """
+    What *factory* makes of the keys beside ``type``.
+
+    Raises:
+        ConfigError: it fails, or makes something else.
+    """
+    made = _called(factory, args)
+    if not isinstance(made, Source):
+        raise ConfigError(f"{named(factory)} makes {made!r}, which is no source")
+    return made
 
 
 def _policy(restart: Restart) -> RestartPolicy | None:

@@ -111,7 +111,8 @@ def _either(either: Either) -> dict[str, Any]:
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
-    return {"oneOf": [_chosen(choice, name) for name in choice.names()]}
+    own = [{"type": "object", "properties": {choice.key: _REFERENCE}, "required": [choice.key]}]
+    return {"oneOf": [*(_chosen(choice, name) for name in choice.names()), *(own if choice.own else ())]}
 
 
 def _chosen(choice: Choice, name: str) -> dict[str, Any]:

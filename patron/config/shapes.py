@@ -117,11 +117,16 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A mapping whose key *key* chooses its shape; *find* raises `ConfigError` for an unknown name."""
+    """
+    A mapping whose key *key* chooses its shape; *find* raises `ConfigError` for an unknown name.
+
+    With *own*, which says what it names, ``module:attribute`` is a name too.
+    """
 
     key: str
     find: Callable[[str], Shape]
     names: Callable[[], tuple[str, ...]]
+    own: str = ""
 
 
 _SIMPLE = (str, int, float, bool, bytes, Path, enum.Enum, re.Pattern, type(None))

@@ -83,7 +83,8 @@ def _inside(asked: Any, path: str, default: Any) -> Iterator[tuple[Field, str]]:
 
 
 def _chosen(choice: Choice, path: str) -> Iterator[tuple[Field, str]]:
-    yield Field(choice.key, str, summary=f"one of {', '.join(choice.names())}"), path
+    own = f", or 'module:attribute' of {choice.own}" if choice.own else ""
+    yield Field(choice.key, str, summary=f"one of {', '.join(choice.names())}{own}"), path
     for name in choice.names():
         try:
             yield from ((field, f"{path}({name})") for field in choice.find(name).fields)

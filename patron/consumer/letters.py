@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ __all__ = ["Letter", "Letters", "Selection", "replay_headers"]
 
 _AT_ONCE = 50  # letters fetched by one call
 _WAIT = 1.0  # seconds that a call waits while there should be more
-_GLANCE = 0.2  # seconds that it waits when there should be none
+_GLANCE = 0.2  # seconds that it waits when all that were there have been seen
+_LONG_GLANCE = 2.0  # the same where leases are, for such brokers count only roughly
+_COUNTING = 2.0  # seconds that the broker has to tell how many there are
 _ALIVE = 5.0  # seconds after which the connection must be heard of again
 
 
@@ -35,8 +38,15 @@ class Letter:
 
     @property
     def id(self) -> str:
-        """Its own id among the dead letters."""
-        return self.message.id
+        """
+        Its own id among the dead letters.
+
+        One without a lasting id, as other programs put them into RabbitMQ, is named by what it says.
+        """
+        if not self.message.id.startswith("delivery-"):
+            return self.message.id
+        said = (self.message.timestamp, self.message.key, sorted(self.message.headers.items()))
+        return hashlib.sha256(repr(said).encode() + self.message.body).hexdigest()[:16]
 
     @property
     def reason(self) -> str | None:
@@ -144,9 +154,11 @@ class Letters:
         self._clock = clock
         self._subscription: Subscription | None = None
         self._publisher: Publisher | None = None
+        self._count: int | None = None
         self._held: dict[str, Message] = {}
         self._seen: set[str] = set()
-        lease = getattr(source, "lease", None)
+        lease: float | None = getattr(source, "lease", None)
+        self._glance = min(patience, _GLANCE if lease is None else _LONG_GLANCE)
         self._interval = _ALIVE if lease is None else min(_ALIVE, lease / 3)
         self._due = 0.0
 
@@ -159,24 +171,31 @@ class Letters:
         self.close()
 
     def count(self) -> int | None:
-        """How many there are, as far as the broker knows; None when it does not."""
-        return self._open.stats().lag
+        """How many there were at the beginning, as far as the broker knows; None when it does not tell."""
+        until = self._clock() + _COUNTING
+        while self._count is None:
+            self._count = self._open.stats().lag
+            if self._count is None:
+                if self._clock() >= until:
+                    break
+                time.sleep(0.02)  # it is being asked
+        return self._count
 
     def __iter__(self) -> Iterator[Letter]:
         """Each letter once, oldest first where the broker has an order, until there are no more."""
-        fresh: list[Letter] = []
+        count = self.count()
         patient_until = self._clock() + self._patience
         while True:
-            full = len(fresh) == _AT_ONCE  # then there is probably more, and nobody needs to count
-            fresh = self._fetch(_WAIT if full or not self._exhausted() else _GLANCE)
+            all_seen = count is not None and len(self._seen) >= count
+            fresh = self._fetch(self._glance if all_seen else _WAIT)
             for letter in fresh:
-                if letter.id in self._held:  # else it was taken away meanwhile, and may come again
-                    self._seen.add(letter.id)
+                if letter.message.id in self._held:  # else it was taken away meanwhile, and may come again
+                    self._seen.add(letter.message.id)
                     yield letter
                     self.keep()
             if fresh:
                 patient_until = self._clock() + self._patience
-            elif self._exhausted() or self._clock() >= patient_until:
+            elif all_seen or self._clock() >= patient_until:
                 return
 
     def remove(self, letters: Sequence[Letter]) -> None:
@@ -188,7 +207,7 @@ class Letters:
         """
         self._open.ack([letter.message for letter in letters])
         for letter in letters:
-            self._held.pop(letter.id, None)
+            self._held.pop(letter.message.id, None)
 
     def publish(self, letter: Letter, topic: str) -> str:
         """
@@ -236,11 +255,6 @@ class Letters:
         found = [m for m in self._open.poll(_AT_ONCE, timeout) if isinstance(m, Message)]
         self._held.update({message.id: message for message in found})
         return [Letter(message) for message in found if message.id not in self._seen]
-
-    def _exhausted(self) -> bool:
-        """Whether the broker says that there is nothing beyond what was given out."""
-        count = self.count()
-        return count is not None and count <= len(self._held)
 
     def _drop_publisher(self) -> None:
         publisher, self._publisher = self._publisher, None
