@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["LONGEST", "decode", "encode"]
+__all__ = ["LONGEST", "Shelf", "decode", "encode"]
 
 LONGEST = 4096
 """Bytes that a broker stores with an offset (``offset.metadata.max.bytes``), unless it is told otherwise."""
@@ -43,3 +43,34 @@ def decode(base: int, metadata: str | None) -> set[int]:
         first, _, last = run.partition("-")
         handled.update(range(base + int(first), base + int(last or first) + 1))
     return handled
+
+
+class Shelf:
+    """
+    One partition: everything before *base* was handled, and of the rest what is in *handled*.
+
+    *shown* are the offsets that were given out and not handled, *next* is where reading goes on, *end*
+    where the partition ended when it was opened.
+    """
+
+    def __init__(self, base: int, handled: set[int], end: int) -> None:
+        self.base = self.next = base
+        self.handled = handled
+        self.end = end
+        self.shown: set[int] = set()
+
+    def merge(self, base: int, handled: set[int]) -> None:
+        """Another reader committed this meanwhile."""
+        self.base = max(self.base, base)
+        self.handled |= handled
+
+    def handle(self, offsets: set[int]) -> tuple[int, set[int]]:
+        """The base and the handled ones beyond it, with *offsets* handled, too."""
+        left = self.shown - offsets
+        handled = self.handled | offsets
+        base = max(self.base, min(left, default=self.next))
+        return base, {offset for offset in handled if offset >= base}
+
+    def waiting(self) -> int:
+        """How many letters there are, as far as offsets tell."""
+        return len(self.shown) + max(0, self.end - self.next - sum(at >= self.next for at in self.handled))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from patron.consumer.source import Message, Stats
 from patron.errors import NotASource, SourceError, Stale
 from patron.sources import _kafka_handled as handling
+from patron.sources._kafka_handled import Shelf
 from patron.sources._kafka_lanes import Partition
 from patron.sources._kafka_library import OffsetAndMetadata, TopicPartition, consumer, errors, translated
 from patron.sources._kafka_messages import message as message_of
@@ -22,37 +23,6 @@ _WAIT = 10_000
 """Milliseconds that a question to the broker may take."""
 
 
-class _Shelf:
-    """
-    One partition: everything before *base* was handled, and of the rest what is in *handled*.
-
-    *shown* are the offsets that were given out and not handled, *next* is where reading goes on, *end*
-    where the partition ended when it was opened.
-    """
-
-    def __init__(self, base: int, handled: set[int], end: int) -> None:
-        self.base = self.next = base
-        self.handled = handled
-        self.end = end
-        self.shown: set[int] = set()
-
-    def merge(self, base: int, handled: set[int]) -> None:
-        """Another reader committed this meanwhile."""
-        self.base = max(self.base, base)
-        self.handled |= handled
-
-    def handle(self, offsets: set[int]) -> tuple[int, set[int]]:
-        """The base and the handled ones beyond it, with *offsets* handled, too."""
-        left = self.shown - offsets
-        handled = self.handled | offsets
-        base = max(self.base, min(left, default=self.next))
-        return base, {offset for offset in handled if offset >= base}
-
-    def waiting(self) -> int:
-        """How many letters there are, as far as offsets tell."""
-        return len(self.shown) + max(0, self.end - self.next - sum(at >= self.next for at in self.handled))
-
-
 class KafkaLetters:
     """
     Every letter of a topic that was not handled; a member of no group, its thread is the one that opened it.
@@ -63,7 +33,7 @@ class KafkaLetters:
 
     def __init__(self, source: KafkaSource, topic: str) -> None:
         self._topic = topic
-        self._shelves: dict[Partition, _Shelf] = {}
+        self._shelves: dict[Partition, Shelf] = {}
         self._returned: list[Message] = []
         self._consumer, _ = consumer(source, f"patron.dlq.{topic}", allow_auto_create_topics=False)
         try:
@@ -120,7 +90,7 @@ class KafkaLetters:
         end = self._consumer.end_offsets(partitions, timeout_ms=_WAIT)
         for at in partitions:
             base, handled = self._committed(at)
-            shelf = self._shelves[Partition(*at)] = _Shelf(max(base, first[at]), handled, end[at])
+            shelf = self._shelves[Partition(*at)] = Shelf(max(base, first[at]), handled, end[at])
             self._consumer.seek(at, shelf.base)
 
     def _committed(self, at: Any) -> tuple[int, set[int]]:
