@@ -8,7 +8,6 @@ parameters are the keys beside ``type``. Where it names a source itself, there a
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import typing
 from collections.abc import Iterator, Mapping
@@ -21,27 +20,9 @@ from patron.config.names import REFERENCE, did_you_mean, resolve
 from patron.config.shapes import REQUIRED, Choice, Field, Shape, shape_of
 from patron.consumer import Source
 from patron.errors import ConfigError, MissingExtra
+from patron.sources import names, reference
 
-__all__ = ["SOURCE", "find", "names"]
-
-# What every installation has, also one that runs from a checkout and has no entry points.
-_BUILT_IN: Mapping[str, str] = {
-    "memory": "patron.sources.memory:MemorySource",
-    "sqlite": "patron.sources.sqlite:SqliteSource",
-}
-
-
-@functools.cache
-def _known() -> Mapping[str, str]:
-    from importlib import metadata
-
-    found = metadata.entry_points(group="patron.sources")
-    return dict(sorted({**{point.name: point.value for point in found}, **_BUILT_IN}.items()))
-
-
-def names() -> tuple[str, ...]:
-    """The names of the source types, sorted."""
-    return tuple(_known())
+__all__ = ["SOURCE", "find"]
 
 
 def find(name: str) -> Shape:
@@ -53,14 +34,13 @@ def find(name: str) -> Shape:
     """
     if REFERENCE.fullmatch(name):
         return _own(name)
-    try:
-        # Most files name no other one, and looking at every installed package takes a while.
-        return shape_of(_load(_BUILT_IN.get(name) or _known()[name]))
-    except KeyError:
+    named = reference(name)
+    if named is None:
         hint = did_you_mean(name, names())
         raise ConfigError(
             f"there is no source type {name!r}{hint}: there are {', '.join(names())}{_extra(name)}"
-        ) from None
+        )
+    return shape_of(_load(named))
 
 
 def _own(reference: str) -> Shape:

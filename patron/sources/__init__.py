@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from patron.errors import ConfigError
 
-__all__ = ["lookup", "names"]
+__all__ = ["lookup", "names", "reference"]
 
 # What every installation has, also one that runs from a checkout and so has no entry points.
 _BUILT_IN: Mapping[str, str] = {
     "memory": "patron.sources.memory:MemorySource",
     "sqlite": "patron.sources.sqlite:SqliteSource",
+    "kafka": "patron.sources.kafka:KafkaSource",
+    "amqp": "patron.sources.amqp:AmqpSource",
+    "sqs": "patron.sources.sqs:SqsSource",
 }
 
 
 @functools.cache
 def _known() -> Mapping[str, str]:
+    from importlib import metadata
+
     found = {point.name: point.value for point in metadata.entry_points(group="patron.sources")}
     return {**found, **_BUILT_IN}
 
@@ -35,6 +40,12 @@ def _known() -> Mapping[str, str]:
 def names() -> tuple[str, ...]:
     """The names of all sources that are installed, sorted."""
     return tuple(sorted(_known()))
+
+
+def reference(name: str) -> str | None:
+    """The ``module:class`` of the source called *name*; None when no package brings one."""
+    # Most services name no other one, and looking at every installed package takes a while.
+    return _BUILT_IN.get(name) or _known().get(name)
 
 
 def lookup(name: str) -> type[Any]:
@@ -45,7 +56,7 @@ def lookup(name: str) -> type[Any]:
         ConfigError: no package brings such a source, or it does not import. MissingExtra: its driver
             is not installed.
     """
-    value = _BUILT_IN.get(name) or _known().get(name)
+    value = reference(name)
     if value is None:
         raise ConfigError(f"there is no source type {name!r}: there are {', '.join(names())}")
     module, _, attribute = value.partition(":")

@@ -12,7 +12,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-
 from brokers.kafka_server import Kafka, KafkaServer, Tansu
 from brokers.moto_process import VARIABLES, Moto, SqsServer
 from brokers.processes import Server, ServerProcess, Unavailable

@@ -1,4 +1,4 @@
-"""What a test needs and may not be there: without it the test is skipped, or fails where ``PATRON_TEST_REQUIRE`` lists it."""
+"""What a test needs and may not be there: then it is skipped, or fails where ``PATRON_TEST_REQUIRE`` lists it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from patron.config import build, inspect, sourcetypes
+from patron import sources
+from patron.config import build, inspect
 from patron.consumer import Consumer
 from patron.sources.memory import MemorySource
 
@@ -212,12 +213,14 @@ def source(world, text: str) -> str:
 def test_an_unknown_source_type_gets_the_known_ones(shop):
     assert source(shop, "{type: sqllite, path: x, topic: t}") == (
         "config.yaml:5:18: consumers[0].source.type: there is no source type 'sqllite' (did you mean 'sqlite'?): "
-        "there are memory, sqlite"
+        "there are amqp, kafka, memory, sqlite, sqs"
     )
 
 
 def test_a_source_without_a_type_gets_the_known_ones(shop):
-    assert source(shop, "{topic: t}").endswith("consumers[0].source.type: is missing: one of memory, sqlite")
+    assert source(shop, "{topic: t}").endswith(
+        "consumers[0].source.type: is missing: one of amqp, kafka, memory, sqlite, sqs"
+    )
 
 
 def test_the_settings_of_a_source_are_its_own(shop):
@@ -276,9 +279,9 @@ def pigeons(shop):
         """,
     )
     sys.path.insert(0, str(shop.directory))
-    sourcetypes._known.cache_clear()
+    sources._known.cache_clear()
     yield shop
-    sourcetypes._known.cache_clear()
+    sources._known.cache_clear()
 
 
 def test_an_outside_package_adds_a_source_type(pigeons):
@@ -287,7 +290,9 @@ def test_an_outside_package_adds_a_source_type(pigeons):
         "  source: {type: pigeon, topic: t, pair: [b, 2], loft: {size: 3}}\n"
     ).service.components
     assert (component.source.topic, component.source.pair, component.source.loft.size) == ("t", ("b", 2), 3)
-    assert "there are duck, emu, memory, owl, pigeon, sqlite" in source(pigeons, "{type: crow}")
+    assert "there are amqp, duck, emu, kafka, memory, owl, pigeon, sqlite, sqs" in source(
+        pigeons, "{type: crow}"
+    )
 
 
 @pytest.mark.parametrize(
