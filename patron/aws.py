@@ -14,6 +14,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from patron.errors import PublishFailed
@@ -30,6 +31,7 @@ __all__ = [
     "digest",
     "group_of",
     "opened",
+    "plain",
     "queue_name",
     "size_of",
     "wrapped",
@@ -132,14 +134,67 @@ def size_of(text: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
     )
 
 
-def check_size(text: str, attributes: Mapping[str, Mapping[str, Any]]) -> None:
+def check_size(text: str, attributes: Mapping[str, Mapping[str, Any]], most: int = MAX_BYTES) -> None:
     """Raise PublishFailed when AWS would refuse the message because of its size."""
     size = size_of(text, attributes)
-    if size > MAX_BYTES:
+    if size > most:
         raise PublishFailed(
-            f"the message has {size} bytes with its attributes and AWS takes {MAX_BYTES}: "
+            f"the message has {size} bytes with its attributes and AWS takes {most}: "
             "put the payload elsewhere (S3) and send where it is"
         )
+
+
+def plain(
+    body: bytes, headers: Mapping[str, str], attributes: Mapping[str, Any], most: int = MAX_BYTES
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """
+    The text and the attributes of a message for any reader: each header is an attribute, and nothing is packed.
+
+    *attributes* are the typed ones: text, numbers, bytes, and sequences, which only SNS knows.
+
+    Raises:
+        PublishFailed: they are too many, one has a name or a value that AWS refuses, or all is too large.
+    """
+    text = _text(body)
+    own = {ENCODING: "base64" if body else "empty"} if text is None else {}
+    written = {name: _typed(name, value) for name, value in {**headers, **own, **attributes}.items()}
+    if len(written) > MAX_ATTRIBUTES:
+        raise PublishFailed(
+            f"the message has {len(written)} attributes and AWS takes {MAX_ATTRIBUTES}: "
+            f"{', '.join(sorted(written))} (correlation id, trace and content type count, too)"
+        )
+    text = base64.b64encode(body).decode() or "-" if text is None else text
+    check_size(text, written, most)
+    return text, written
+
+
+def _typed(name: str, value: Any) -> dict[str, Any]:
+    if not _attribute(name) or len(name) > 256:
+        raise PublishFailed(
+            f"{name!r} is no attribute name for AWS: use letters, digits, _, - and single dots inside"
+        )
+    if isinstance(value, bytes | bytearray | memoryview) and value:
+        return {"DataType": "Binary", "BinaryValue": bytes(value)}
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return {"DataType": "Number", "StringValue": str(value)}
+    if isinstance(value, list | tuple):
+        return {"DataType": "String.Array", "StringValue": _array(name, value)}
+    text = str(value).lower() if isinstance(value, bool) else value
+    if not isinstance(text, str) or not text or _not_text(text):
+        raise PublishFailed(
+            f"attribute {name} is {value!r}: AWS takes text that is not empty and has no control characters, "
+            "numbers, bytes that are not empty, and, in SNS, lists of these"
+        )
+    return _string(text)
+
+
+def _array(name: str, values: Iterable[Any]) -> str:
+    wrong = [each for each in values if not isinstance(each, str | int | float | bool | None)]
+    if wrong:
+        raise PublishFailed(
+            f"attribute {name} has {wrong[0]!r} in its list: use text, numbers, booleans and None"
+        )
+    return json.dumps(list(values))
 
 
 def group_of(key: str | None, unique: str) -> str:

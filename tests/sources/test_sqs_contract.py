@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,21 +20,24 @@ pytestmark = pytest.mark.broker
 
 
 class TestStandard(SourceContract):
-    """The order of a standard queue is nobody's promise; a second is the shortest delay and the shortest lease."""
+    """
+    The order of a standard queue is nobody's promise; a second is the shortest delay and the shortest lease.
+
+    One receiver, since moto gives a message to each of two requests that come at the same moment.
+    """
 
     orders_keys = False
     patience = 40.0
     wait = 0.1  # requests that do not wait at the queue; test_sqs_polling.py has those that do
 
     @pytest.fixture(autouse=True)
-    def _server(self, sqs: SqsServer, proxy: Callable[[Server], Proxy]) -> Iterator[None]:
-        self.endpoint = sqs.url
-        self._through = proxy
-        self._proxies: list[Proxy] = []
-        yield
+    def _server(self, sqs: SqsServer, proxy: Callable[[Server], Proxy]) -> None:
+        self._through = proxy(sqs)
 
     def source(self) -> SqsSource:
-        return SqsSource(self.topic, endpoint_url=self.endpoint, create=True, wait=self.wait, lease=5.0)
+        return SqsSource(
+            self.topic, endpoint_url=self._through.url, create=True, wait=self.wait, lease=5.0, receivers=1
+        )
 
     def dead_letters(self, topic: str) -> Source:
         return dataclasses.replace(self.source(), queue=topic)
@@ -57,9 +59,8 @@ class TestStandard(SourceContract):
         subscription.close()
 
     def lose(self) -> bool:
-        for each in self._proxies:
-            each.cut()
-        return bool(self._proxies)
+        self._through.cut()
+        return True
 
 
 class TestFifo(TestStandard):
