@@ -16,6 +16,7 @@ from pika import exceptions
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from patron.errors import ConfigError, ConnectionLost, NotASource, SourceError
+from patron.sources._amqp_frames import Deliveries, Frames, OnDelivery
 
 __all__ = ["Address", "Channel", "ChannelClosed", "Connection"]
 
@@ -25,6 +26,9 @@ if logging.getLogger("pika").level == logging.NOTSET:
 
 #: Seconds that a broker has to say good-bye.
 FAREWELL = 1.0
+
+#: Bytes that are read at once.
+_RECEIVE = 65536
 
 #: Turns that the driver needs to close its socket.
 _CLEAN_UP = 3
@@ -185,6 +189,7 @@ class Connection:
 
     def _opened(self, driver: Any) -> None:
         self._open = True
+        self._driver.read_more()
 
     def _failed(self, driver: Any, error: BaseException) -> None:
         if self.lost is None:
@@ -222,6 +227,10 @@ class Channel:
         self._until(answers, method.replace("_", "."))
         return answers[0].method
 
+    def deliver_to(self, deliver: OnDelivery) -> None:
+        """From now on call *deliver* with each message that the broker delivers over this channel."""
+        self.connection._driver.frames.deliveries[self.driver.channel_number] = Deliveries(deliver)
+
     @contextlib.contextmanager
     def using(self) -> Iterator[Any]:
         """The driver's channel, with its errors as ours."""
@@ -246,6 +255,19 @@ class Channel:
 
 
 class _Driver(SelectConnection):  # type: ignore[misc]
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.frames = Frames(super()._on_data_available)
+        super().__init__(*args, **options)
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        self.bytes_received += len(data_in)  # what the heartbeat looks at
+        self.frames.feed(data_in)
+
+    def read_more(self) -> None:
+        """Read larger pieces than 4 KiB."""
+        if self._transport is not None:
+            self._transport._MAX_RECV_BYTES = _RECEIVE
+
     def drop(self) -> None:
         """Let go of the socket, which is closed within the next turns."""
         if self._transport is not None:
@@ -266,6 +288,11 @@ def translated(address: Address) -> Iterator[None]:
 def properties(values: Mapping[str, Any]) -> pika.BasicProperties:
     """The driver's form of the properties of a message."""
     return pika.BasicProperties(**values)
+
+
+def decoded(encoded: bytes) -> pika.BasicProperties:
+    """The properties of a message, decoded by the driver."""
+    return pika.BasicProperties().decode(encoded)
 
 
 def _reason(error: BaseException, address: Address) -> SourceError:

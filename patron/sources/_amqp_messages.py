@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from patron.consumer.source import Message
 from patron.correlation import message_headers
+from patron.sources._amqp_properties import Properties
 
 __all__ = ["KEY_HEADER", "Delivery", "message_of", "properties_of"]
 
 KEY_HEADER = "X-Patron-Key"
 """The header that carries the key of a message, which AMQP does not know."""
+
+LARGEST = 128 * 1024 * 1024
+"""Bytes that a compressed body may have when it is not; what RabbitMQ takes at most."""
 
 _COUNT_HEADER = "x-delivery-count"
 _OWN = {KEY_HEADER.lower(), _COUNT_HEADER}
@@ -26,13 +30,23 @@ _LONGEST_SHORT = 255
 
 
 class Delivery(NamedTuple):
-    """What the driver gave: ``Message.raw``. *method* has the delivery tag, *properties* all of the rest."""
+    """``Message.raw``: what came with the message, besides its body."""
 
-    method: Any
-    properties: Any
+    delivery_tag: int
+    redelivered: bool
+    exchange: str
+    routing_key: str
+    encoded: bytes
+
+    @property
+    def properties(self) -> Any:
+        """The ``pika.BasicProperties``, with headers in their own types; decoding may raise."""
+        from patron.sources._amqp_connection import decoded
+
+        return decoded(self.encoded)
 
 
-def message_of(method: Any, properties: Any, body: bytes, queue: str, generation: int) -> Message:
+def message_of(delivery: Delivery, body: bytes, queue: str, generation: int) -> Message:
     """
     The message that was delivered.
 
@@ -40,50 +54,53 @@ def message_of(method: Any, properties: Any, body: bytes, queue: str, generation
     content type and content encoding stand among its headers. `deliveries` is the broker's count where it has one
     (quorum queues), else 2 for what was given out before.
     """
-    headers, deliveries = {}, 2 if method.redelivered else 1
-    key = method.routing_key if method.exchange else None
-    if properties.headers:
-        for name, value in properties.headers.items():
-            if type(name) is not str:
-                name = text(name)
-            if name in _NOTED or name.lower() in _OWN:
-                if name.lower() == _COUNT_HEADER:
-                    if method.redelivered and isinstance(value, int):
-                        deliveries = value + 1
-                else:
-                    key = text(value)
-            else:
-                headers[name] = value if type(value) is str else text(value)
-    if properties.content_type:
-        _add(headers, "Content-Type", properties.content_type)
-    if properties.content_encoding:
-        _add(headers, "Content-Encoding", properties.content_encoding)
-    return Message(
+    read = Properties(delivery.encoded)
+    headers, problem, deliveries = read.headers, read.problem, 1
+    if delivery.redelivered:
+        count = headers.get(_COUNT_HEADER, "")
+        deliveries = int(count) + 1 if count.isdecimal() else 2
+    headers.pop(_COUNT_HEADER, None)
+    key = headers.pop(KEY_HEADER, None)
+    if key is None and delivery.exchange:
+        key = delivery.routing_key
+    if read.content_type:
+        _add(headers, "Content-Type", read.content_type)
+    if read.content_encoding and read.content_encoding.lower() not in _PLAIN:
+        body, unknown = _decompressed(body, read.content_encoding.lower())
+        problem = problem or unknown
+        if unknown:
+            _add(headers, "Content-Encoding", read.content_encoding)
+    message = Message(
         body,
         queue,
-        text(properties.message_id)
-        if properties.message_id
-        else f"delivery-{generation}-{method.delivery_tag}",
+        read.message_id or f"delivery-{generation}-{delivery.delivery_tag}",
         headers,
         key,
         None,
         None,
         deliveries,
         0,
-        properties.timestamp,
+        read.timestamp,
         generation,
-        Delivery(method, properties),
+        delivery,
     )
+    if problem is not None:
+        message.problem = problem
+    return message
 
 
 def properties_of(headers: Mapping[str, str] | None, key: str | None, **more: Any) -> dict[str, Any]:
     """The properties of a persistent message with *headers* and *key*, and an id of its own."""
     table = message_headers(headers)
-    values = {"message_id": uuid.uuid4().hex, "timestamp": int(time.time()), "delivery_mode": _PERSISTENT}
-    for name in [name for name in table if name.lower() in _PROPERTIES]:
+    values: dict[str, Any] = {
+        "message_id": uuid.uuid4().hex,
+        "timestamp": int(time.time()),
+        "delivery_mode": _PERSISTENT,
+    }
+    for name in [name for name in table if name.lower() == "content-type"]:
         if len(table[name].encode()) <= _LONGEST_SHORT:
-            values[_PROPERTIES[name.lower()]] = table[name]
-            if name in _CANONICAL:
+            values["content_type"] = table[name]
+            if name == "Content-Type":
                 del table[name]
     for name in [name for name in table if name.lower() in _OWN or name.startswith(_BROKERS)]:
         del table[name]
@@ -92,25 +109,29 @@ def properties_of(headers: Mapping[str, str] | None, key: str | None, **more: An
     return {**values, "headers": table, **more}
 
 
-def text(value: Any) -> str:
-    """The value of a header, which may be of many types in AMQP, as text; bytes that are no UTF-8 as ``\\xff``."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if value is None:
-        return ""
-    if isinstance(value, (bool, dict, list)):
-        return json.dumps(value, default=text, ensure_ascii=False)
-    return str(value)
-
-
-_PROPERTIES = {"content-type": "content_type", "content-encoding": "content_encoding"}
-_CANONICAL = {"Content-Type", "Content-Encoding"}
-_NOTED = {KEY_HEADER, _COUNT_HEADER}
-
-
-def _add(headers: dict[str, str], name: str, value: Any) -> None:
+def _add(headers: dict[str, str], name: str, value: str) -> None:
     """Add a property to *headers*, unless a header says it already."""
-    if name not in headers and not any(known.lower() == name.lower() for known in headers):
-        headers[name] = text(value)
+    if not headers or not any(known.lower() == name.lower() for known in headers):
+        headers[name] = value
+
+
+_PLAIN = {"identity", "utf-8", "utf8", "us-ascii", "ascii", "binary"}
+"""Content encodings that leave a body as it is; some clients name the charset here."""
+
+_COMPRESSED = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+
+
+def _decompressed(body: bytes, encoding: str) -> tuple[bytes, str | None]:
+    """The body as it was before *encoding*; or as it is, and what is wrong."""
+    bits = _COMPRESSED.get(encoding)
+    if bits is None:
+        return body, f"unknown content encoding {encoding!r}"
+    stream = zlib.decompressobj(bits)
+    try:
+        plain = stream.decompress(body, LARGEST)
+    except zlib.error as error:
+        return body, f"not {encoding}: {error}"
+    if not stream.eof:
+        reason = f"more than {LARGEST} bytes" if stream.unconsumed_tail else "cut off"
+        return body, f"not {encoding}: {reason}"
+    return plain, None

@@ -12,7 +12,7 @@ from typing import Any
 from patron.consumer.source import Message, Stats
 from patron.errors import ConnectionLost, Stale
 from patron.sources._amqp_connection import Channel, ChannelClosed, Connection
-from patron.sources._amqp_messages import message_of
+from patron.sources._amqp_messages import Delivery, message_of
 from patron.sources._amqp_tags import Tags
 
 __all__ = ["AmqpSubscription"]
@@ -61,6 +61,7 @@ class AmqpSubscription:
         self._count_held = count_held
         self._channel = connection.channel()
         self._channel.driver.add_on_cancel_callback(self._on_cancel)
+        self._channel.deliver_to(self._on_delivery)
         self._looking: Channel | None = None
         self._look_at = monotonic() + STATS_EVERY
         self._generation = next(_generations)
@@ -147,15 +148,18 @@ class AmqpSubscription:
             driver.basic_qos(prefetch_count=self._prefetch, callback=_ignore)
             self._consumer = driver.basic_consume(
                 self._queue,
-                self._on_message,
+                _ignore,
                 exclusive=self._exclusive,
                 arguments=self._arguments,
                 callback=_ignore,
             )
 
-    def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._tags.give(method.delivery_tag)
-        self._pushed.append(message_of(method, properties, body, self._queue, self._generation))
+    def _on_delivery(
+        self, tag: int, redelivered: bool, exchange: str, routing_key: str, properties: bytes, body: bytes
+    ) -> None:
+        self._tags.give(tag)
+        delivery = Delivery(tag, redelivered, exchange, routing_key, properties)
+        self._pushed.append(message_of(delivery, body, self._queue, self._generation))
 
     def _on_cancel(self, frame: Any) -> None:
         self._cancelled = True
@@ -204,7 +208,7 @@ class AmqpSubscription:
     def _mine(self, messages: Sequence[Message]) -> tuple[list[int], list[Message]]:
         """The delivery tags of those that came over this connection, and the others."""
         generation = self._generation
-        mine = [message.raw.method.delivery_tag for message in messages if message.generation == generation]
+        mine = [message.raw.delivery_tag for message in messages if message.generation == generation]
         if len(mine) == len(messages):
             return mine, []
         return mine, [message for message in messages if message.generation != generation]

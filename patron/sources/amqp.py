@@ -213,7 +213,7 @@ class AmqpSource:
             self.cert_file,
             self.key_file,
         )
-        return driver.Connection(address)
+        return driver.Connection(address)  # type: ignore[no-any-return]
 
     def _topology(self) -> Topology:
         from patron.sources._amqp_topology import Topology
