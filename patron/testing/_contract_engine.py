@@ -43,13 +43,13 @@ class SourceWithEngine(Suite):
             busy[message.key] -= 1
 
         with contextlib.closing(self.source().publisher()) as publisher:
-            for number in range(200):
+            for number in range(self.many):
                 publisher.publish(self.topic, str(number).encode(), key=f"k{number % 8}")
         with driven(self.consumer(process, workers=8)):
-            until(lambda: sum(map(len, seen.values())) >= 200, self.patience)
+            until(lambda: sum(map(len, seen.values())) >= self.many, self.patience)
         assert together == []
         assert all(numbers == sorted(numbers) for numbers in seen.values())
-        assert sorted(itertools.chain(*seen.values())) == list(range(200))
+        assert sorted(itertools.chain(*seen.values())) == list(range(self.many))
         assert self.all_settled()
 
     def test_messages_without_order_are_processed_together(self) -> None:
@@ -322,14 +322,14 @@ class SourceWithEngine(Suite):
                 done.append(int(message.body))
 
         with contextlib.closing(self.source().publisher()) as publisher:
-            for number in range(300):
+            for number in range(self.many):
                 publisher.publish(
                     self.topic, str(number).encode(), key=None if number % 3 else f"k{number % 5}"
                 )
         consumer = self.consumer(process, workers=2, prefetch=8)
         with driven(consumer):
-            until(lambda: len(done) >= 300, self.patience)
-        assert sorted(done) == list(range(300))
+            until(lambda: len(done) >= self.many, self.patience)
+        assert sorted(done) == list(range(self.many))
         assert self.all_settled()
 
     def test_a_body_or_type_that_cannot_be_decoded_stops_nobody(self) -> None:

@@ -88,6 +88,9 @@ class Suite:
     quiet: float = 0.3
     """Seconds after which a message that did not arrive is taken not to come."""
 
+    many: int = 300
+    """How many messages the tests send that want many; fewer for a server that is slow."""
+
     topic: str
     tmp_path: Path
 

@@ -28,6 +28,7 @@ class TestStandard(SourceContract):
 
     orders_keys = False
     patience = 40.0
+    many = 60
     wait = 0.1  # requests that do not wait at the queue; test_sqs_polling.py has those that do
 
     @pytest.fixture(autouse=True)
