@@ -1,0 +1,444 @@
+"""A member of a consumer group: fetching, committing and rebalancing over confluent-kafka."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from patron.consumer.source import Message, Revoked, Stats
+from patron.errors import ConnectionLost, SourceError, Stale
+from patron.observe import log
+from patron.slots import worker_slot
+from patron.sources import _kafka_start as starting
+from patron.sources._kafka_confluent_library import (
+    END,
+    Client,
+    Health,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+    consumer,
+    reach,
+    translated,
+    translation,
+)
+from patron.sources._kafka_confluent_message import message_of
+from patron.sources._kafka_confluent_topics import check_or_make
+from patron.sources._kafka_lanes import Lane, Lanes, Partition
+from patron.sources._kafka_metrics import OffsetGauges
+
+if TYPE_CHECKING:
+    from patron.sources.kafka import KafkaSource
+
+__all__ = ["ConfluentSubscription"]
+
+_ASSIGNORS = {"cooperative": "cooperative-sticky", "eager": "range,roundrobin"}
+_LOOK_EVERY = 1.0
+_OLDEST = -2  # as the time stamp of a request ListOffsets, where -1 is END
+
+# Where the offset to read from is not there; librdkafka says which it was only in words.
+_NOWHERE = frozenset(
+    {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION}
+)
+# Of one record or batch, which librdkafka then leaves out.
+_UNREADABLE = frozenset(
+    {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED, KafkaError.INVALID_MSG}
+)
+
+
+class ConfluentSubscription:
+    """
+    One member of a consumer group.
+
+    Its thread is the one that opened it; librdkafka's own threads fetch ahead and send heartbeats, and
+    it calls back only in `poll`. What it has fetched of a partition vanishes when that is paused or
+    sought, so nothing stale slips in after a nack.
+    """
+
+    revoking: Callable[[frozenset[Hashable]], None] | None = None
+
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+        self._tombstones = source.tombstones
+        self._lanes = Lanes()
+        self._places: dict[Any, Lane] = {}
+        self._alone = len(source.topics) == 1
+        self._generation = 0
+        self._gauges = OffsetGauges(source.group)
+        self._ends: dict[Partition, int] = {}
+        self._waiting: list[Any] = []
+        self._changes: list[Message | Revoked] = []
+        self._paused = False
+        self._held: dict[Partition, float] = {}
+        self._look_at = 0.0
+        self._closing = False
+        self._health = Health(source)
+        self._consumer = self._join()
+
+    def _join(self) -> Client:
+        source = self._source
+        instance = source.group_instance_id
+        # Two live members must never share one.
+        static = {} if instance is None else {"group.instance.id": f"{instance}-{worker_slot.get()}"}
+        client = consumer(
+            source,
+            source.group,
+            self._health,
+            **{"partition.assignment.strategy": _ASSIGNORS[source.assignment], **static},
+        )
+        try:
+            reach(client, source, self._health)
+            if source.create:
+                check_or_make(source, source.topics)
+            client.subscribe(
+                list(source.topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+            )
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
+        """At most *limit* messages, waiting at most *timeout* seconds for the first; 0 only keeps the membership."""
+        until = monotonic() + timeout
+        while True:
+            received = self._once(limit, max(0.0, until - monotonic()))
+            if received or monotonic() >= until:
+                return received
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        """Commit the offset after the last of *messages* in each partition."""
+        last, stale = self._lanes.furthest(messages)
+        if last:
+            self._commit([_after(message) for message in last.values()])
+            for lane, message in last.items():
+                assert message.position is not None
+                self._lanes[lane].settle(message.position + 1)
+        if stale:
+            raise Stale("these partitions are no longer ours", messages=stale)
+
+    def nack(self, messages: Sequence[Message], delay: float = 0.0) -> None:
+        """Go back to the first of *messages* in each partition, which then waits *delay* seconds."""
+        ours, stale = self._lanes.grouped(messages)
+        until = monotonic() + delay if delay > 0 else 0.0
+        for key, given in ours.items():
+            lane = self._lanes[key]
+            self._seek(lane, lane.give_back(given, until))
+            if until:
+                self._held[lane.partition] = until
+                self._consumer.pause([TopicPartition(*lane.partition)])
+        if stale:
+            raise Stale("these partitions are no longer ours", messages=stale)
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        """There are no leases; the library sends heartbeats by itself."""
+
+    def stats(self) -> Stats:
+        """The backlog, as the library knows it from its last fetches."""
+        stats, behind = self._lanes.stats(self._position, self._highwater, time.time())
+        self._gauges.set(behind)
+        return stats
+
+    def close(self) -> None:
+        """Leave the group; what was not committed comes again, to whoever gets the partitions."""
+        if self._closing:
+            return
+        self._closing = True
+        self._gauges.set({})
+        with contextlib.suppress(KafkaException, RuntimeError):
+            self._consumer.close()
+
+    # Fetching
+
+    def _once(self, limit: int, timeout: float) -> list[Message | Revoked]:
+        received: list[Message | Revoked] = []
+        records = self._fetch(limit, timeout) if limit else self._keep_alive(timeout)
+        if self._changes:
+            received += self._changes
+            self._changes.clear()
+        if records:
+            self._receive(records, received)
+        self._watch(bool(records))
+        return received
+
+    def _fetch(self, limit: int, timeout: float) -> list[Any]:
+        self._let_go()
+        if self._waiting:
+            records, self._waiting = self._waiting[:limit], self._waiting[limit:]
+            return records
+        # consume() waits until it has as many as it may bring; poll() waits for the first one.
+        records = self._consumer.consume(limit, 0)
+        if not records and not self._changes:
+            first = self._consumer.poll(timeout)
+            if first is not None:
+                records = [first, *(self._consumer.consume(limit - 1, 0) if limit > 1 else ())]
+        return list(records)
+
+    def _keep_alive(self, timeout: float) -> list[Any]:
+        """
+        Let the library call back, without taking what it has fetched.
+
+        A pause would throw that away, so the first record is kept aside; only when the engine has no room
+        still, everything is paused.
+        """
+        if self._waiting and not self._paused and len(self._lanes):
+            self._consumer.pause([TopicPartition(*lane.partition) for lane in self._lanes])
+            self._paused = True
+        record = self._consumer.poll(timeout)
+        if record is not None:
+            self._waiting.append(record)
+        return []
+
+    def _let_go(self) -> None:
+        """Let go on what is paused, but what waits for its time."""
+        if not (self._paused or self._held):
+            return
+        now = monotonic()
+        due = [at for at, until in self._held.items() if until <= now or at not in self._lanes]
+        for at in due:
+            del self._held[at]
+        going = [lane.partition for lane in self._lanes] if self._paused else due
+        self._consumer.resume(
+            [TopicPartition(*at) for at in going if at not in self._held and at in self._lanes]
+        )
+        self._paused = False
+
+    def _receive(self, records: list[Any], received: list[Message | Revoked]) -> None:
+        places, alone = self._places, self._alone
+        generation, tombstones = self._generation, self._tombstones
+        last: dict[Lane, Message] = {}
+        for record in records:
+            lane = places.get(record.partition() if alone else (record.topic(), record.partition()))
+            if record.error() is not None:
+                self._event(record, lane, received)
+            elif lane is not None:
+                offset = record.offset()
+                count = lane.count(offset) if lane.deliveries else 1
+                message = message_of(record, lane.partition, offset, generation, count, tombstones)
+                last[lane] = message
+                received.append(message)
+        for lane, message in last.items():
+            lane.gave(message)
+
+    def _event(self, record: Any, lane: Lane | None, received: list[Message | Revoked]) -> None:
+        error = record.error()
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            if lane is not None:
+                self._ends[lane.partition] = record.offset()
+        elif code in _NOWHERE:
+            if lane is not None:
+                self._changes.append(self._restart(lane, error.str()))
+        elif code in _UNREADABLE and lane is not None:
+            received.append(_unreadable(record, lane, self._generation, error.str()))
+        elif code == KafkaError._MAX_POLL_EXCEEDED:
+            log.warn("consumer left its group", group=self._source.group, why=error.str())
+        elif not error.retriable():
+            raise translation(error, "cannot fetch")
+
+    def _watch(self, alive: bool) -> None:
+        """Raise what cannot be cured, and notice that no broker was connected for long."""
+        health = self._health
+        if health.failure is not None:
+            raise health.failure
+        if health.down is None:
+            return
+        if alive or self._answers():
+            health.down = None
+        elif monotonic() - health.down > self._source.lost_after:
+            raise ConnectionLost(
+                f"no broker could be reached for {self._source.lost_after:g} s: {health.said}"
+            )
+
+    def _answers(self) -> bool:
+        """Whether a broker can be reached; asked once in a while, for the library does not tell."""
+        now = monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_EVERY
+        try:
+            return bool(self._consumer.list_topics(self._source.topics[0], timeout=_LOOK_EVERY / 2))
+        except KafkaException:
+            return False
+
+    # Committing
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        with translated("cannot commit"):
+            done = self._consumer.commit(offsets=offsets, asynchronous=False)
+        for each in done or ():
+            if each.error is not None:
+                raise translation(each.error, "cannot commit")
+
+    def _seek(self, lane: Lane, offset: int) -> None:
+        self._waiting = [record for record in self._waiting if _of(record) != lane.partition]
+        with translated("cannot go back"):
+            self._consumer.seek(TopicPartition(*lane.partition, offset))
+
+    # Partitions come and go, called by the library from within poll
+
+    def _assigned(self, client: Client, partitions: list[TopicPartition]) -> None:
+        if self._closing:
+            return
+        fresh = [Partition(each.topic, each.partition) for each in partitions]
+        try:
+            starts, ends = self._starts(client, fresh)
+            given = [TopicPartition(*at, starts[at]) for at in fresh]
+            self._take(client, given)
+        except (KafkaException, SourceError) as error:
+            # Without a start there is nothing to read from: over again, with a new connection.
+            raise ConnectionLost(f"cannot begin with the partitions that came: {error}") from error
+        self._generation += 1
+        for at in fresh:
+            lane = self._lanes.assign(at, starts[at])
+            lane.end = ends.get(at)
+            self._places[at.partition if self._alone else at] = lane
+        if self._paused:
+            client.pause(given)
+        log.info("partitions assigned", group=self._source.group, partitions=len(self._lanes), new=len(fresh))
+
+    def _take(self, client: Client, given: list[TopicPartition]) -> None:
+        if self._source.assignment == "cooperative":
+            client.incremental_assign(given)
+        else:
+            client.assign(given)
+
+    def _give(self, client: Client, partitions: list[TopicPartition]) -> None:
+        if self._source.assignment == "cooperative":
+            client.incremental_unassign(partitions)
+        else:
+            client.unassign()
+
+    def _revoked(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self._gone(client, partitions, orderly=True)
+
+    def _lost(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self._gone(client, partitions, orderly=False)
+
+    def _gone(self, client: Client, partitions: list[TopicPartition], *, orderly: bool) -> None:
+        """Let the engine settle what it can, forget *partitions*, and let the library give them up."""
+        named = [Partition(each.topic, each.partition) for each in partitions]
+        gone = frozenset(at for at in named if at in self._lanes)
+        if gone and orderly and self.revoking is not None and not self._closing:
+            self.revoking(gone)
+        self._lanes.revoke(gone)
+        for at in gone:
+            self._places.pop(at.partition if self._alone else at, None)
+            self._held.pop(at, None)
+            self._ends.pop(at, None)
+        self._waiting = [record for record in self._waiting if _of(record) not in gone]
+        if gone:
+            self._changes.append(Revoked(gone))
+        self._give(client, partitions)
+
+    # Where to begin
+
+    def _starts(
+        self, client: Client, fresh: list[Partition]
+    ) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """Where to read *fresh* from, and where they end now."""
+        wait = self._source.request_timeout
+        found = client.committed([TopicPartition(*at) for at in fresh], timeout=wait) if fresh else []
+        for each in found:
+            if each.error is not None:
+                raise translation(each.error, "cannot look up offsets")
+        starts = {Partition(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+        ends = self._times(client, fresh, END)
+        missing = [at for at in fresh if at not in starts]
+        for at, offset in self._points(client, missing).items():
+            log.info(
+                "group starts",
+                group=self._source.group,
+                topic=at.topic,
+                partition=at.partition,
+                offset=offset,
+            )
+            starts[at] = offset
+        if missing and self._source.start != starting.OLDEST:
+            # Else a member that gets the partition before the first commit would start later.
+            with contextlib.suppress(KafkaException):
+                client.commit(offsets=[TopicPartition(*at, starts[at]) for at in missing], asynchronous=False)
+        return starts, ends
+
+    def _points(self, client: Client, partitions: list[Partition]) -> dict[Partition, int]:
+        """Where the settings say to start in *partitions*."""
+        point = starting.point(self._source.start, time.time())
+        if point == starting.OLDEST:
+            return self._times(client, partitions, _OLDEST)
+        ends = self._times(client, partitions, END)
+        if point == starting.NEWEST:
+            return ends
+        found = self._times(client, partitions, point)
+        return {at: ends[at] if found[at] < 0 else found[at] for at in partitions}
+
+    def _times(self, client: Client, partitions: Iterable[Partition], moment: int) -> dict[Partition, int]:
+        """The first offsets at or after *moment*, in milliseconds since the epoch; -1 where there is none."""
+        asked = [TopicPartition(*at, moment) for at in partitions]
+        if not asked:
+            return {}
+        found = client.offsets_for_times(asked, timeout=self._source.request_timeout)
+        for each in found:
+            if each.error is not None:
+                raise translation(each.error, "cannot look up offsets")
+        return {Partition(each.topic, each.partition): each.offset for each in found}
+
+    def _restart(self, lane: Lane, why: str) -> Revoked:
+        """Read *lane* from where the settings say, as if it had just been assigned."""
+        at = lane.partition
+        with translated("cannot look up offsets"):
+            offset = self._points(self._consumer, [at])[at]
+        log.warn(
+            "reading goes on where start says", topic=at.topic, partition=at.partition, why=why, now=offset
+        )
+        self._seek(lane, offset)
+        fresh = self._lanes.assign(at, offset)
+        fresh.end = lane.end
+        self._places[at.partition if self._alone else at] = fresh
+        return Revoked(frozenset([at]))
+
+    # Statistics
+
+    def _position(self, partition: Partition) -> int | None:
+        # Markers and gaps at the end of a partition hold no message that would tell of them.
+        return max(self._lanes[partition].delivered, self._ends.get(partition, 0))
+
+    def _highwater(self, partition: Partition) -> int | None:
+        try:
+            end: int = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)[1]
+        except KafkaException:
+            return None
+        return end if end >= 0 else self._lanes[partition].end
+
+
+def _after(message: Message) -> TopicPartition:
+    """What to commit when *message* is done, with the leader's epoch, by which a truncated log is noticed."""
+    assert message.position is not None
+    assert isinstance(message.lane, Partition)
+    epoch = message.raw.leader_epoch()
+    offset = message.position + 1
+    if epoch is None or epoch < 0:
+        return TopicPartition(*message.lane, offset)
+    return TopicPartition(*message.lane, offset, "", epoch)
+
+
+def _of(record: Any) -> tuple[str, int]:
+    return record.topic(), record.partition()
+
+
+def _unreadable(record: Any, lane: Lane, generation: int, why: str) -> Message:
+    offset = record.offset()
+    topic, number = lane.partition
+    lane.delivered = max(lane.delivered, offset + 1)
+    return Message(
+        b"",
+        topic,
+        f"{number}:{offset}",
+        lane=lane.partition,
+        position=offset,
+        generation=generation,
+        raw=record,
+        problem=f"unreadable record: {why}",
+    )

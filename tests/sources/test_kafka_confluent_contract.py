@@ -1,0 +1,20 @@
+"""The driver confluent under the suite that every source inherits, with both ways of sharing partitions out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sources.test_kafka_contract import TestCooperative as Cooperative
+from sources.test_kafka_contract import TestEager as Eager
+
+from patron.sources.kafka import KafkaSource
+
+
+class TestConfluentCooperative(Cooperative):
+    def source(self) -> KafkaSource:
+        return dataclasses.replace(super().source(), driver="confluent")
+
+
+class TestConfluentEager(Eager):
+    def source(self) -> KafkaSource:
+        return dataclasses.replace(super().source(), driver="confluent")
