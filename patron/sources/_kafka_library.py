@@ -22,7 +22,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
 if TYPE_CHECKING:
     from patron.sources.kafka import KafkaSource
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Client",
     "Future",
+    "MemberState",
     "OffsetAndMetadata",
     "RebalanceListener",
     "TopicPartition",

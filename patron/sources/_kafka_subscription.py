@@ -16,6 +16,7 @@ from patron.sources import _kafka_start as starting
 from patron.sources._kafka_changes import Changes
 from patron.sources._kafka_lanes import Lane, Lanes, Partition
 from patron.sources._kafka_library import (
+    MemberState,
     OffsetAndMetadata,
     TopicPartition,
     assignors,
@@ -75,7 +76,11 @@ class KafkaSubscription:
         self._reached = monotonic()
         self._look_at = 0.0
         self._changes = Changes(self._network, self._consumer, self._give_up)
-        self._consumer.subscribe(list(source.topics), listener=self._changes.listener())
+        try:
+            self._join()
+        except BaseException:
+            self.close()
+            raise
 
     def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
         """At most *limit* messages, waiting at most *timeout* seconds for the first; 0 only keeps the membership."""
@@ -127,6 +132,18 @@ class KafkaSubscription:
         with contextlib.suppress(errors.KafkaError):
             self._consumer.close(autocommit=False, timeout_ms=_CLOSING * 1000)
 
+    def _join(self) -> None:
+        """Subscribe. A leader of the group that does not know the topics yet would give nobody anything of them."""
+        topics = self._source.topics
+        self._consumer.subscribe(list(topics), listener=self._changes.listener())
+        firsts = [TopicPartition(topic, 0) for topic in topics]
+        try:
+            self._consumer.beginning_offsets(firsts, timeout_ms=self._source.connect_timeout * 1000)
+        except errors.KafkaTimeoutError as error:
+            raise ConnectionLost(f"no leader of {', '.join(topics)} can be reached") from error
+        except errors.KafkaError as error:
+            raise translation(error, "cannot join the group") from error
+
     # Fetching
 
     def _once(self, limit: int, timeout: float) -> list[Message | Revoked]:
@@ -134,6 +151,7 @@ class KafkaSubscription:
         try:
             # Not after the poll: what it returned would be lost if this failed.
             self._settle_in()
+            self._finish_joining()
             records = self._consumer.poll(timeout * 1000, max_records=max(1, limit))
         except errors.NoOffsetForPartitionError as error:
             self._begin(error.args[0])
@@ -148,6 +166,16 @@ class KafkaSubscription:
         for partition, found in records.items():
             self._receive(partition, found, received)
         return received
+
+    def _finish_joining(self) -> None:
+        """
+        Let the driver finish a join that a poll was too short for.
+
+        When the number of partitions changes, kafka-python 3.0 forgets in the middle of it that it is
+        joining: it neither takes what it is assigned nor sends heartbeats any more, and polls at full speed.
+        """
+        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+            self._consumer._coordinator.request_rejoin()
 
     def _receive(self, partition: Any, records: list[Any], received: list[Message | Revoked]) -> None:
         lane = self._lanes[partition]

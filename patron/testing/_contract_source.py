@@ -369,7 +369,7 @@ class SourceAlone(Suite):
                 while not asked:
                     assert time.monotonic() < end, "nobody asked"
                     assert messages_of(subscription.poll(0, 0.05)) == []
-            subscription.ack(open_messages)
+            self.settle(subscription, open_messages)
             subscription.revoking = None
         assert any(asked)
         assert self.all_settled()

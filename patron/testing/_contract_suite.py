@@ -16,7 +16,7 @@ import pytest
 
 from patron.consumer.consumer import Consumer
 from patron.consumer.source import Message, Publisher, Revoked, Source, Subscription
-from patron.errors import PublishFailed
+from patron.errors import ConnectionLost, PublishFailed, SourceError, Stale
 from patron.reliability.retry import RetryPolicy
 
 __all__ = ["QUICK", "Suite", "UnreliablePublisher", "header_of", "messages_of"]
@@ -175,6 +175,17 @@ class Suite:
             )
             received += messages_of(subscription.poll(min(limit, count - len(received)), 0.1))
         return received
+
+    def settle(self, subscription: Subscription, messages: Sequence[Message]) -> None:
+        """Acknowledge *messages*, as the engine does: what is refused for now is tried again, after a poll."""
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                return subscription.ack(messages)
+            except SourceError as error:
+                if isinstance(error, ConnectionLost | Stale) or time.monotonic() > end:
+                    raise
+            subscription.poll(0, 0.05)
 
     def nothing_comes(self, subscription: Subscription, seconds: float | None = None) -> bool:
         """Whether nothing arrives for a while."""
