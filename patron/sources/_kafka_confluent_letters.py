@@ -18,9 +18,9 @@ from patron.sources._kafka_confluent_library import (
     KafkaException,
     TopicPartition,
     consumer,
+    patiently,
     reach,
     translated,
-    translation,
 )
 from patron.sources._kafka_confluent_message import message_of
 from patron.sources._kafka_handled import Shelf
@@ -116,11 +116,12 @@ class ConfluentLetters:
         asked = [TopicPartition(*at, moment) for at in partitions]
         return {
             Partition(each.topic, each.partition): each.offset
-            for each in map(_checked, self._consumer.offsets_for_times(asked, timeout=_WAIT))
+            for each in patiently(lambda: self._consumer.offsets_for_times(asked, timeout=_WAIT), _WAIT)
         }
 
     def _committed(self, at: Partition) -> tuple[int, set[int]]:
-        found = _checked(self._consumer.committed([TopicPartition(*at)], timeout=_WAIT)[0])
+        asked = [TopicPartition(*at)]
+        found = patiently(lambda: self._consumer.committed(asked, timeout=_WAIT), _WAIT)[0]
         if found.offset < 0:
             return 0, set()
         return found.offset, handling.decode(found.offset, found.metadata)
@@ -149,15 +150,7 @@ class ConfluentLetters:
                     f"too many letters of {partition.topic} were handled out of order: handle older ones first, "
                     f"from offset {base} of partition {partition.partition} on"
                 )
-            done = self._consumer.commit(
-                offsets=[TopicPartition(*partition, base, metadata)], asynchronous=False
-            )
-            list(map(_checked, done))
+            noted = [TopicPartition(*partition, base, metadata)]
+            patiently(lambda: self._consumer.commit(offsets=noted, asynchronous=False), _WAIT)
         shelf.base, shelf.handled = base, handled
         shelf.shown -= offsets
-
-
-def _checked(answer: Any) -> Any:
-    if answer.error is not None:
-        raise translation(answer.error, "cannot look up offsets")
-    return answer

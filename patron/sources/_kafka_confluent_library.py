@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
-from time import monotonic
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from patron.errors import ConfigError, ConnectionLost, MissingExtra, NotASource, SourceError, Stale
@@ -39,6 +39,7 @@ __all__ = [
     "TopicPartition",
     "admin",
     "consumer",
+    "patiently",
     "producer",
     "reach",
     "translated",
@@ -53,6 +54,10 @@ NONE = OFFSET_INVALID
 
 _UNREACHABLE = frozenset(
     {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._DESTROY}
+)
+# NOT_LEADER and so on: what a question to a cluster in motion, or to a new topic, is answered for a moment.
+_MOVING = frozenset(
+    {3, 5, 6, 7, 14, 15, 16, 74, 75, 76, 78, 88, KafkaError._WAIT_COORD, KafkaError._TRANSPORT}
 )
 _REFUSED = frozenset({KafkaError._AUTHENTICATION})
 _LOST = frozenset({KafkaError._ASSIGNMENT_LOST, KafkaError._MAX_POLL_EXCEEDED})
@@ -160,6 +165,27 @@ def reach(client: Client, source: KafkaSource, health: Health) -> Any:
             raise health.failure from error
         why = f" ({health.said})" if health.said else ""
         raise ConnectionLost(f"no broker of {source.servers} answers{why}") from error
+
+
+def patiently(ask: Callable[[], Sequence[TopicPartition]], timeout: float) -> Sequence[TopicPartition]:
+    """
+    What *ask* returns without an error, asked again for *timeout* seconds while the cluster is in motion.
+
+    Raises:
+        KafkaException: the last error.
+    """
+    until = monotonic() + timeout
+    while True:
+        try:
+            answers = ask()
+            for each in answers:
+                if each.error is not None:
+                    raise KafkaException(each.error)
+            return answers
+        except KafkaException as error:
+            if error.args[0].code() not in _MOVING or monotonic() > until:
+                raise
+        sleep(0.02)
 
 
 @contextlib.contextmanager

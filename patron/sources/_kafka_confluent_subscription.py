@@ -21,6 +21,7 @@ from patron.sources._kafka_confluent_library import (
     KafkaException,
     TopicPartition,
     consumer,
+    patiently,
     reach,
     translated,
     translation,
@@ -341,10 +342,8 @@ class ConfluentSubscription:
     ) -> tuple[dict[Partition, int], dict[Partition, int]]:
         """Where to read *fresh* from, and where they end now."""
         wait = self._source.request_timeout
-        found = client.committed([TopicPartition(*at) for at in fresh], timeout=wait) if fresh else []
-        for each in found:
-            if each.error is not None:
-                raise translation(each.error, "cannot look up offsets")
+        asked = [TopicPartition(*at) for at in fresh]
+        found = patiently(lambda: client.committed(asked, timeout=wait), wait) if fresh else []
         starts = {Partition(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
         ends = self._times(client, fresh, END)
         missing = [at for at in fresh if at not in starts]
@@ -379,10 +378,8 @@ class ConfluentSubscription:
         asked = [TopicPartition(*at, moment) for at in partitions]
         if not asked:
             return {}
-        found = client.offsets_for_times(asked, timeout=self._source.request_timeout)
-        for each in found:
-            if each.error is not None:
-                raise translation(each.error, "cannot look up offsets")
+        wait = self._source.request_timeout
+        found = patiently(lambda: client.offsets_for_times(asked, timeout=wait), wait)
         return {Partition(each.topic, each.partition): each.offset for each in found}
 
     def _restart(self, lane: Lane, why: str) -> Revoked:
