@@ -6,6 +6,9 @@ workers with -9 at random, stops the service once with SIGTERM, and kills all of
 starting it again each time. At the end every order that was answered with 201 must have been
 processed or be in the dead letters, and the orders of each customer must have been processed in
 the order in which they were accepted. Exit status 0 when that holds, 1 when not.
+
+SOURCE chooses the queue, as for the shop itself; in a broker it has a topic of its own for each run. With
+SOURCE=memory nothing is killed, since what waits in a process is lost with it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,7 +33,11 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+from shop import queue
+
 from patron import SqliteSource
+from patron.consumer import Source
+from patron.consumer.letters import Letters
 
 HERE = Path(__file__).parent
 #: What happens along the way: after which share of the orders, and what.
@@ -71,6 +79,8 @@ class Shop:
     database: Path
     workers: int
     log: Path
+    kind: queue.Kind
+    topic: str
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -79,6 +89,8 @@ class Shop:
             "PATRON_HTTP_DEFAULT_PORT": str(self.port),
             "PATRON_WORKERS": str(self.workers),
             "SHOP_DATABASE": str(self.database),
+            "SOURCE": self.kind,
+            "SHOP_TOPIC": self.topic,
         }
         command = [sys.executable, "-m", "patron", "run", str(HERE / "config.yaml")]
         with self.log.open("ab") as log:
@@ -106,6 +118,17 @@ class Shop:
             return False
         finally:
             connection.close()
+
+    @property
+    def source(self) -> Source:
+        return queue.source(self.kind, self.topic, str(self.database))
+
+    def dead_letters(self) -> list[str]:
+        """The ids of the orders that are in the dead letters."""
+        if self.kind == "memory":  # they are in the process; but it writes down what it rejects
+            return [id_ for (id_,) in rows(self.database, "SELECT id FROM orders WHERE status = 'rejected'")]
+        with Letters(self.source, f"{self.topic}.dlq") as letters:
+            return [letter.message.decode()["id"] for letter in letters]
 
     @property
     def pid(self) -> int:
@@ -205,17 +228,18 @@ def rows(database: Path, sql: str) -> Iterator[tuple[Any, ...]]:
         connection.close()
 
 
-def waiting(database: Path) -> int:
-    return len(SqliteSource(path=database, topic="orders").browse(limit=1))
+def unfinished(shop: Shop, ledger: Ledger) -> int:
+    """How many orders were accepted and are neither processed nor in the dead letters."""
+    done = {
+        order_id for (order_id,) in rows(shop.database, "SELECT id FROM orders WHERE status = 'processed'")
+    }
+    left = {order_id for order_id in ledger.accepted if order_id not in done}
+    return len(left) if left - ledger.poisonous else len(left.difference(shop.dead_letters()))
 
 
-def report(database: Path, ledger: Ledger) -> bool:
+def report(database: Path, ledger: Ledger, letters: Counter[str]) -> bool:
     """Print what became of the orders; returns whether everything that was promised holds."""
     times = Counter(order_id for (order_id,) in rows(database, "SELECT order_id FROM processings"))
-    letters = Counter(
-        m.decode()["id"]
-        for m in SqliteSource(path=database, topic="orders").browse("orders.dlq", limit=100_000)
-    )
     accepted = set(ledger.accepted)
     lost = [i for i in ledger.accepted if not times[i] and not letters[i]]
     wrongly = [i for i in accepted if letters[i] and i not in ledger.poisonous]
@@ -301,18 +325,23 @@ def replay(options: argparse.Namespace, folder: Path) -> bool:
     file = folder / f"orders-{options.orders}-{options.seed}.jsonl"
     if not file.exists():
         generate(file, options.orders, options.seed)
-    shop = Shop(options.port or free_port(), folder / "shop.db", options.workers, folder / "log.jsonl")
+    kind: Any = os.environ.get("SOURCE") or "sqlite"
+    topic = "orders" if kind == "sqlite" else f"orders-{uuid.uuid4().hex[:8]}"
+    workers = 1 if kind == "memory" else options.workers
+    port = options.port or free_port()
+    shop = Shop(port, folder / "shop.db", workers, folder / "log.jsonl", kind, topic)
     progress, ledger = Progress(options.orders), Ledger()
     shop.start()
     try:
         _send_all(options, file, shop, ledger, progress)
-        _drain(shop, progress)
+        _drain(shop, ledger, progress)
+        letters = Counter(shop.dead_letters())
         status = shop.stop()
     finally:
         if shop.process is not None and shop.process.poll() is None:
             shop.kill(everything=True)
     print(f"exit status           {status}")
-    return report(shop.database, ledger) and status == 0
+    return report(shop.database, ledger, letters) and status == 0
 
 
 def _send_all(
@@ -330,18 +359,24 @@ def _send_all(
         daemon=True,
     )
     began = time.monotonic()
-    for thread in [*clients, chaos]:
+    threads = clients if shop.kind == "memory" else [*clients, chaos]
+    for thread in threads:
         thread.start()
-    while any(thread.is_alive() for thread in [*clients, chaos]):
+    last, seen = time.monotonic(), 0
+    while any(thread.is_alive() for thread in threads):
         progress.show(len(ledger.accepted), "accepted")
         time.sleep(0.2)
+        if len(ledger.accepted) > seen:
+            last, seen = time.monotonic(), len(ledger.accepted)
+        elif time.monotonic() - last > 120:
+            raise SystemExit(f"no order was accepted for two minutes, see {shop.log}")
     progress.say(f"all were accepted within {time.monotonic() - began:.1f} s")
 
 
-def _drain(shop: Shop, progress: Progress) -> None:
-    deadline = time.monotonic() + 120
-    while waiting(shop.database) and time.monotonic() < deadline:
-        progress.show(0, "waiting for the last orders")
+def _drain(shop: Shop, ledger: Ledger, progress: Progress) -> None:
+    deadline = time.monotonic() + 180
+    while (left := unfinished(shop, ledger)) and time.monotonic() < deadline:
+        progress.show(left, "waiting for the last orders")
         time.sleep(0.2)
 
 

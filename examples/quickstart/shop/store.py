@@ -1,15 +1,20 @@
-"""The outcomes of the orders, in the same file as the queue, so that both change in one transaction."""
+"""The orders and their outcomes, in one SQLite file, and their way into the queue."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from patron import SqliteSource, encoding
-from patron.consumer import Message
+from patron.consumer import Message, Publisher, Source
+from patron.consumer.letters import Letters
+from patron.errors import PublishFailed
+from patron.sources.sqlite import SqlitePublisher
 from shop.orders import PlacedOrder
+from shop.queue import Kind, source
 
 __all__ = ["Store", "open_store"]
 
@@ -25,13 +30,19 @@ CREATE TABLE IF NOT EXISTS processings (
 CREATE INDEX IF NOT EXISTS processings_of_an_order ON processings (order_id);
 """
 
+PATIENCE = 5.0  # seconds to wait for the connection to the broker, which one thread uses at a time
+HEADERS = {"Content-Type": "application/json"}
+
 
 class Store:
-    """The orders and what became of them. Any thread may call; each has a connection of its own."""
+    """The orders and what became of them. Any thread may call; each has a connection of its own to the file."""
 
-    def __init__(self, path: str) -> None:
-        self._source = SqliteSource(path=path, topic="orders")
-        self._publisher = self._source.publisher()
+    def __init__(self, path: str, source: Source, dead_letters: str) -> None:
+        self._source = source
+        self._dead_letters = dead_letters
+        self._file = source if isinstance(source, SqliteSource) else SqliteSource(path, "orders")
+        self._publisher = source.publisher()
+        self._publishing = threading.Lock()  # guards _publisher, where it is no SQLite publisher
         self._mine = threading.local()
         self._opening = threading.Lock()  # guards _open
         self._open: list[Any] = []
@@ -40,13 +51,24 @@ class Store:
                 connection.execute(statement)
 
     def place(self, placed: PlacedOrder) -> None:
-        """Keep the order and publish it, both or neither; when it returns, both are on the disk."""
+        """
+        Keep the order and publish it; when it returns, both are safe.
+
+        In the shop's own file it is both or neither. With a broker the order is kept first, then published,
+        and confirmed: what fails between the two is an order that nobody was promised.
+
+        Raises:
+            SourceError: nothing may be promised; Patron answers 503.
+        """
+        message = (self._source.target, encoding.encode(placed, HEADERS["Content-Type"]))
         with self._transaction(durable=True) as connection:
             row = (placed.id, placed.order.customer)
             connection.execute("INSERT INTO orders (id, customer, status) VALUES (?, ?, 'accepted')", row)
-            body = encoding.encode(placed, "application/json")
-            headers = {"Content-Type": "application/json"}
-            self._publisher.publish_in(connection, "orders", body, key=placed.order.customer, headers=headers)
+            if isinstance(self._publisher, SqlitePublisher):
+                self._publisher.publish_in(connection, *message, key=placed.order.customer, headers=HEADERS)
+                return
+        with self._one_at_a_time() as publisher:
+            publisher.publish(*message, key=placed.order.customer, headers=HEADERS)
 
     def mark_processed(self, order_id: str) -> None:
         """Write down that the order was processed, once for each time that it was."""
@@ -65,8 +87,9 @@ class Store:
         return rows[0][0] if rows else None
 
     def dead_letters(self, limit: int) -> list[Message]:
-        """The oldest dead letters."""
-        return self._source.browse("orders.dlq", limit=limit)
+        """The oldest dead letters; they stay where they are."""
+        with Letters(self._source, self._dead_letters, patience=1.0) as letters:
+            return [letter.message for letter in islice(letters, limit)]
 
     def close(self) -> None:
         """Close every connection; called once, when nothing uses the store any more."""
@@ -76,26 +99,37 @@ class Store:
                 connection.close()
 
     @contextmanager
+    def _one_at_a_time(self) -> Iterator[Publisher]:
+        """The connection to the broker, unless the broker is so slow that others have waited for long."""
+        if not self._publishing.acquire(timeout=PATIENCE):
+            raise PublishFailed(f"the broker has not confirmed other orders for {PATIENCE} s")
+        try:
+            yield self._publisher
+        finally:
+            self._publishing.release()
+
+    @contextmanager
     def _transaction(self, durable: bool = False) -> Iterator[Any]:
         """
         A write transaction; one that is not *durable* by itself becomes so with the next one that is.
 
-        An outcome need not wait for the disk: the acknowledgement of its message does, comes later in
-        the same log, and takes along what stands before it.
+        An outcome need not wait for the disk where its message is acknowledged in the same file: that does wait,
+        comes later in the same log, and takes along what stands before it. With a broker it has to wait itself.
         """
         connection = self._connection()
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        with self._source.transaction(connection):
+        safe = durable or self._file is not self._source
+        connection.execute(f"PRAGMA synchronous = {'FULL' if safe else 'NORMAL'}")
+        with self._file.transaction(connection):
             yield connection
 
     def _connection(self) -> Any:
         if not hasattr(self._mine, "connection"):
-            self._mine.connection = self._source.connect()
+            self._mine.connection = self._file.connect()
             with self._opening:
                 self._open.append(self._mine.connection)
         return self._mine.connection
 
 
-def open_store(path: str) -> Store:
+def open_store(path: str, kind: Kind, topic: str) -> Store:
     """The resource ``store``."""
-    return Store(path)
+    return Store(path, source(kind, topic, path), f"{topic}.dlq")
