@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from struct import Struct, error
 from typing import Any
 
 __all__ = ["Properties", "text"]
+
+_UNREADABLE = (ValueError, IndexError, error, RecursionError)
 
 
 class Properties:
@@ -26,10 +29,11 @@ class Properties:
         self.problem: str | None = None
         try:
             self._read(encoded, "strict")
-        except (ValueError, IndexError, error) as wrong:
+        except _UNREADABLE as wrong:
             self.problem = f"unreadable header: {wrong}"
             self.headers = {}
-            self._read(encoded, "backslashreplace")
+            with contextlib.suppress(*_UNREADABLE):
+                self._read(encoded, "backslashreplace")
 
     def _read(self, encoded: bytes, errors: str) -> None:
         self.content_type = self.content_encoding = self.message_id = None
@@ -67,7 +71,7 @@ class Properties:
                 else:
                     value, at = _value(encoded, middle, errors)
                     headers[name] = text(value)
-        except (ValueError, IndexError, error):
+        except _UNREADABLE:
             if errors == "strict":
                 raise
         return end
