@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from patron.errors import ConfigError
 
@@ -45,8 +45,19 @@ _safe_id = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}").fullmatch
 _safe_value = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?").fullmatch
 _header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 
-# `patron.observe` sets these two without the function call in between; everyone else goes through `use`.
-id_variable: contextvars.ContextVar[str | None] = contextvars.ContextVar("patron_correlation", default=None)
+
+class Identified(Protocol):
+    """Something that knows its correlation id, or finds it out when it is asked."""
+
+    @property
+    def correlation_id(self) -> str: ...
+
+
+# `patron.observe` sets these two without the function call in between; everyone else goes through `use`,
+# and reads the id with `current`.
+id_variable: contextvars.ContextVar[str | Identified | None] = contextvars.ContextVar(
+    "patron_correlation", default=None
+)
 forwarded_variable: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar(
     "patron_forwarded", default=None
 )
@@ -203,7 +214,8 @@ def extract_forwarded(headers: Mapping[str, str] | None) -> Mapping[str, str] | 
 
 def current() -> str | None:
     """The id of what is being done now, None outside of any operation."""
-    return id_variable.get()
+    value = id_variable.get()
+    return value if value is None or isinstance(value, str) else value.correlation_id
 
 
 def forwarded() -> Mapping[str, str]:
@@ -223,7 +235,7 @@ def shown() -> Mapping[str, Any]:
 
     A filter that raises lets nothing through.
     """
-    identifier = id_variable.get()
+    identifier = current()
     if identifier is None:
         return {}
     carried = {"correlationID": identifier, **(forwarded_variable.get() or {})}
@@ -259,7 +271,7 @@ def outgoing(skip: Iterable[str] = ()) -> dict[str, str]:
     Outside of any operation it carries a new id. Names in *skip* (any case) are left out.
     """
     active = _active
-    headers = {active.header: id_variable.get() or active.new()}
+    headers = {active.header: current() or active.new()}
     carried = forwarded_variable.get()
     if carried:
         headers.update(carried)

@@ -177,6 +177,7 @@ class Desk:
     def _report(self, hand: Hand) -> None:
         done = hand.done
         if done:
+            # One by one, for its thread may add to it meanwhile when the owner calls this.
             finished = [done.popleft() for _ in range(len(done))]
             self._stale += self._ledger.finish(finished, self._clock())
 

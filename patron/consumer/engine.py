@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from patron.component import Stop, Verdict, Work
 from patron.consumer.deadletters import DeadLetters
@@ -228,25 +228,23 @@ class Engine:
         return wait
 
     def _receive(self, received: Sequence[Message | Revoked]) -> None:
-        messages: list[Message] = []
+        if Revoked not in map(type, received):
+            self._accept(cast("Sequence[Message]", received))
+            return
         for item in received:
             if isinstance(item, Revoked):
-                self._accept(messages)
-                messages = []
                 self._revoke(item.lanes)
             else:
-                messages.append(item)
-        self._accept(messages)
+                self._accept([item])
 
-    def _accept(self, messages: list[Message]) -> None:
+    def _accept(self, messages: Sequence[Message]) -> None:
         if not messages:
             return
         fixed = self._settings.decode_as
-        again = 0
-        for message in messages:
-            again += message.deliveries > 1
-            if fixed is not None:
+        if fixed is not None:
+            for message in messages:
                 message.decode_as = fixed
+        again = sum([message.deliveries > 1 for message in messages])
         self._desk.receive(messages)
         self._metrics.count("received", len(messages))
         self._metrics.count("redelivered", again)

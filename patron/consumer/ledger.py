@@ -12,7 +12,7 @@ look at everything that is held, which back-pressure bounds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
 from patron.consumer.source import Message
@@ -31,28 +31,18 @@ class Entry:
     *verdict* is why it must become a dead letter, *headers* replace the message's in the next run.
     """
 
-    __slots__ = (
-        "failures",
-        "first_failure",
-        "headers",
-        "lane",
-        "live",
-        "message",
-        "since",
-        "state",
-        "verdict",
-    )
+    # Not slots: what most entries never set costs nothing as an attribute of the class.
+    state = _WAITING
+    live = True
+    failures = 0
+    first_failure: float | None = None
+    headers: dict[str, str] | None = None
+    verdict: Verdict | None = None
 
     def __init__(self, message: Message, lane: _Lane, now: float) -> None:
         self.message = message
         self.lane = lane
         self.since = now
-        self.state = _WAITING
-        self.live = True
-        self.failures = 0
-        self.first_failure: float | None = None
-        self.headers: dict[str, str] | None = None
-        self.verdict: Verdict | None = None
 
 
 class Verdict:
@@ -154,26 +144,33 @@ class Ledger:
 
     def add(self, messages: Iterable[Message], now: float) -> list[Entry]:
         """Receive *messages*, in the order in which their lanes hold."""
-        return [self._add(message, now) for message in messages]
-
-    def _add(self, message: Message, now: float) -> Entry:
-        key = message.lane if self._lane_of is None else self._lane_of(message)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane(key)
-        entry = Entry(message, lane, now)
-        self._entries[entry] = None
-        lane.queue.append(entry)
-        if lane.listed:
-            self._startable += 1
-        elif not (lane.ordered and lane.held):
-            self._list(lane, now)
+        lanes, lane_of = self._lanes, self._lane_of
+        entries: list[Entry] = []
+        for message in messages:
+            key = message.lane if lane_of is None else lane_of(message)
+            lane = lanes.get(key)
+            if lane is None:
+                lane = lanes[key] = _Lane(key)
+            entry = Entry(message, lane, now)
+            entries.append(entry)
+            lane.queue.append(entry)
+            if lane.listed:
+                self._startable += 1
+            elif not (lane.ordered and lane.held):
+                self._list(lane, now)
+        self._entries.update(dict.fromkeys(entries))
         if self._positional:
-            window = self._windows.get(message.lane)
+            self._extend_windows(entries)
+        return entries
+
+    def _extend_windows(self, entries: Iterable[Entry]) -> None:
+        windows = self._windows
+        for entry in entries:
+            source_lane = entry.message.lane
+            window = windows.get(source_lane)
             if window is None:
-                window = self._windows[message.lane] = deque()
+                window = windows[source_lane] = deque()
             window.append(entry)
-        return entry
 
     def take(self, limit: int) -> list[Entry]:
         """
@@ -198,10 +195,10 @@ class Ledger:
         queue = lane.queue
         waiting = len(queue)
         count = min(waiting, limit - len(run))
-        for _ in range(count):
-            entry = queue.popleft()
+        taken = [queue.popleft() for _ in range(count)]
+        for entry in taken:
             entry.state = _TAKEN
-            run.append(entry)
+        run += taken
         lane.held += count
         if lane.ordered or count == waiting:
             self._ready.popleft()
@@ -213,21 +210,22 @@ class Ledger:
 
     # Back from the workers
 
-    def finish(self, entries: Iterable[Entry], now: float = 0.0) -> int:
+    def finish(self, entries: Sequence[Entry], now: float = 0.0) -> int:
         """*entries* are done and may be settled; returns how many of them had been taken away meanwhile."""
-        stale = 0
+        self._in_hand -= len(entries)
+        done = [entry for entry in entries if entry.live]
         for entry in entries:
-            self._in_hand -= 1
             entry.state = _DONE
-            if not entry.live:
-                stale += 1
-            elif self._positional:
-                self._advance(entry.message.lane)
-            else:
+        if self._positional:
+            for source_lane in {entry.message.lane for entry in done}:
+                self._advance(source_lane)
+        else:
+            for entry in done:
                 del self._entries[entry]
-                self._finished.append(entry.message)
-            self._release(entry.lane, now)
-        return stale
+            self._finished += [entry.message for entry in done]
+        for lane, count in _by_lane(entries):
+            self._release(lane, now, count)
+        return len(entries) - len(done)
 
     def untake(self, entries: Sequence[Entry], now: float = 0.0) -> None:
         """*entries* were taken and not started: they wait again, in front of their lanes."""
@@ -406,17 +404,17 @@ class Ledger:
         self._discard(lane)
 
     def _advance(self, source_lane: Hashable) -> None:
-        window = self._windows[source_lane]
+        window, entries, finished = self._windows[source_lane], self._entries, self._finished
         while window and window[0].state == _DONE:
             entry = window.popleft()
-            del self._entries[entry]
-            self._finished.append(entry.message)
+            del entries[entry]
+            finished.append(entry.message)
         if not window:
             del self._windows[source_lane]
 
-    def _release(self, lane: _Lane, now: float) -> None:
-        """One entry of *lane* is out of hand; it may start its next one when that was the last."""
-        lane.held -= 1
+    def _release(self, lane: _Lane, now: float, count: int = 1) -> None:
+        """*count* entries of *lane* are out of hand; it may start its next one when those were the last."""
+        lane.held -= count
         if lane.queue:
             if not lane.listed and not (lane.ordered and lane.held):
                 self._list(lane, now)
@@ -433,3 +431,19 @@ class Ledger:
         """Keys come and go for ever, so an empty lane must not stay."""
         if not lane.queue and not lane.held and not lane.listed and self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
+
+
+def _by_lane(entries: Iterable[Entry]) -> Iterator[tuple[_Lane, int]]:
+    """The lanes of *entries*, which mostly come in rows of one lane, with the length of each row."""
+    current: _Lane | None = None
+    count = 0
+    for entry in entries:
+        lane = entry.lane
+        if lane is current:
+            count += 1
+            continue
+        if current is not None:
+            yield current, count
+        current, count = lane, 1
+    if current is not None:
+        yield current, count

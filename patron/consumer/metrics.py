@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from patron.observe.metrics import Counter, Gauge, Histogram
@@ -110,28 +112,26 @@ class Tally:
     mapped file, twice per message; a run of messages mostly falls into one bucket.
     """
 
-    __slots__ = ("_bounds", "_child", "_counts", "_total")
+    __slots__ = ("_bounds", "_child", "_seconds", "add")
 
     def __init__(self, child: Any) -> None:
         self._child = child
         # The inner parts of a prometheus_client histogram: a value per bucket, not cumulated, and the sum.
         self._bounds: list[float] = child._upper_bounds
-        self._counts: dict[int, int] = {}
-        self._total = 0.0
-
-    def add(self, seconds: float) -> None:
+        self._seconds: list[float] = []
+        self.add: Callable[[float], None] = self._seconds.append
         """One more duration."""
-        bucket = bisect_left(self._bounds, seconds)
-        counts = self._counts
-        counts[bucket] = counts.get(bucket, 0) + 1
-        self._total += seconds
 
     def flush(self) -> None:
         """Hand over what was added since the last time."""
-        if not self._counts:
-            return
-        self._child._sum.inc(self._total)
-        for bucket, count in self._counts.items():
-            self._child._buckets[bucket].inc(count)
-        self._counts.clear()
-        self._total = 0.0
+        seconds = self._seconds
+        if seconds:
+            self._child._sum.inc(sum(seconds))
+            for bucket, count in self._counted(seconds):
+                self._child._buckets[bucket].inc(count)
+            seconds.clear()
+
+    def _counted(self, seconds: Sequence[float]) -> Iterable[tuple[int, int]]:
+        if max(seconds) <= self._bounds[0]:
+            return [(0, len(seconds))]
+        return collections.Counter(bisect_left(self._bounds, each) for each in seconds).items()

@@ -104,7 +104,7 @@ class FailurePolicy:
                 return self._try_again(error, failures, elapsed, deliveries)
 
     def refuse(self, deliveries: int) -> Decision:
-        """What becomes of a message that was given out `too_often`."""
+        """What becomes of a message that was given out more than ``max_deliveries`` times."""
         reason = f"delivered {deliveries} times, and the limit is {self.max_deliveries}"
         return self._give_up(reason, deliveries, status="rejected", failure=False)
 
@@ -120,10 +120,6 @@ class FailurePolicy:
         return Decision(
             self.exhausted, _reason(error), self._pause(self.exhausted, deliveries), status, not steered
         )
-
-    def too_often(self, deliveries: int) -> bool:
-        """Whether a message that was given out *deliveries* times must not be processed any more."""
-        return self.max_deliveries is not None and deliveries > self.max_deliveries
 
     def _delay(self, error: BaseException, failures: int) -> float:
         if isinstance(error, Retry) and error.delay is not None:

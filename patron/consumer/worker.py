@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -24,9 +25,11 @@ from patron.reliability.retry import RetryPolicy
 
 __all__ = ["Tools", "Worker", "describe"]
 
-COUNT_AT = 64
+COUNT_AT = 1024
 COUNT_EVERY = 0.1
 """Metrics are added up for so many messages or seconds, for they are shared between all threads."""
+
+_ALWAYS = float("inf")
 
 _PUBLISHING = RetryPolicy(initial=0.1, cap=10.0)
 
@@ -58,6 +61,9 @@ class Worker:
         self.hand = hand
         self._tools = tools
         self._desk = desk
+        self._start = tools.instrument.start
+        self._process = partial(_as_batch, tools.process) if tools.batched else tools.process
+        self._most = _ALWAYS if tools.policy.max_deliveries is None else tools.policy.max_deliveries
         self._tally = Tally(tools.metrics.processing)
         self._processed = 0
         self._counted = 0.0
@@ -97,45 +103,50 @@ class Worker:
 
     def _one_by_one(self) -> float:
         """Process the run; returns the seconds that a message took."""
-        hand = self.hand
+        hand, one = self.hand, self._one
+        take = hand.run.popleft
         started = monotonic()
         count = 0
         while True:
             try:
-                entry = hand.run.popleft()
+                entry = take()  # not asked before whether there is one: the owner may take it meanwhile
             except IndexError:
                 break
             if entry.live:
-                hand.since = monotonic()
-                hand.current = (entry,)
-                self._one(entry)
+                one(entry, hand)
                 count += 1
             else:
                 hand.done.append(entry)
         hand.current = None
         return (monotonic() - started) / max(1, count)
 
-    def _one(self, entry: Entry) -> None:
+    def _one(self, entry: Entry, hand: Hand) -> None:
         message = entry.message
-        tools = self._tools
-        operation = tools.instrument.start(entry.headers or message.headers)
+        operation = self._start(entry.headers or message.headers)
+        hand.since = operation.started
+        hand.current = (entry,)
         try:
-            if entry.verdict is not None:
-                self._bury(entry, entry.verdict)
-            elif message.problem is not None:
-                raise DecodeError(message.problem)
-            elif tools.policy.too_often(message.deliveries):
-                self._refuse(entry, operation)
+            if message.deliveries > self._most or message.problem is not None or entry.verdict is not None:
+                self._unprocessed(entry, operation)
             else:
-                result = tools.process((message,) if tools.batched else message)
+                result = self._process(message)
                 if result is not None:
                     refuse_awaitable(result)
                 self._processed += 1
-                self.hand.done.append(entry)
+                hand.done.append(entry)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the failure of this message
             self._failed(entry, error, operation)
         finally:
             self._tally.add(operation.finish())
+
+    def _unprocessed(self, entry: Entry, operation: Operation) -> None:
+        """It is not one for the processor."""
+        if entry.verdict is not None:
+            self._bury(entry, entry.verdict)
+        elif entry.message.problem is not None:
+            raise DecodeError(entry.message.problem)
+        else:
+            self._refuse(entry, operation)
 
     def _refuse(self, entry: Entry, operation: Operation) -> None:
         """It was given out too often: it may be what killed the process that had it."""
@@ -279,10 +290,8 @@ class Worker:
             self._isolate(alone)
 
     def _odd(self, entry: Entry) -> bool:
-        """Whether *entry* is not one for the processor."""
         message = entry.message
-        refused = message.problem is not None or self._tools.policy.too_often(message.deliveries)
-        return refused or entry.verdict is not None
+        return message.deliveries > self._most or message.problem is not None or entry.verdict is not None
 
     def _batch_failed(self, entries: list[Entry], error: BaseException, operation: Operation) -> list[Entry]:
         """Carry out what is decided for all of *entries*; returns them when each is to be tried alone."""
@@ -327,3 +336,7 @@ def describe(entries: Sequence[Entry]) -> str:
     """What a worker works on, as a person reads it."""
     first = str(entries[0].message)
     return first if len(entries) == 1 else f"{first} and {len(entries) - 1} more"
+
+
+def _as_batch(process: Callable[[Any], Any], message: Message) -> Any:
+    return process((message,))

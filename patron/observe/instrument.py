@@ -10,19 +10,21 @@ import contextvars
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from time import perf_counter
-from types import TracebackType
-from typing import Any, Literal
+from time import monotonic
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, TypeVar
 
 from patron import correlation
 from patron.errors import ConfigError
-from patron.observe import capturing, metrics, propagation, trace
+from patron.observe import capturing, incoming, metrics, propagation, trace
 from patron.observe.metrics import MetricSet
 from patron.observe.propagation import SAMPLED, TraceContext
 
 __all__ = ["Instrument", "Kind", "Operation", "current_operation", "operation"]
 
 Kind = Literal["server", "consumer", "client", "producer", "internal"]
+
+T = TypeVar("T")
 
 _current: contextvars.ContextVar[Operation | None] = contextvars.ContextVar("patron_operation", default=None)
 
@@ -34,36 +36,33 @@ class Operation:
     One thread at a time may use it. As a context manager it fails with what leaves the block.
     """
 
-    __slots__ = (
-        "_forwarded_token",
-        "_id_token",
-        "_seconds",
-        "_span",
-        "_token",
-        "context",
-        "correlation_id",
-        "count",
-        "error",
-        "instrument",
-        "outcome",
-        "started",
-    )
+    # Not slots: what most operations never set costs nothing as an attribute of the class.
+    outcome = "succeeded"
+    error: BaseException | None = None
+    started = 0.0
+    _identifier: str | None = None
+    _context: TraceContext | None = None
+    _raw: incoming.Raw = incoming.NOTHING
+    _headers: Mapping[str, str] = MappingProxyType({})
+    _seconds: float | None = None
+    _span: trace.LiveSpan | None = None
+    _id_token: contextvars.Token[str | correlation.Identified | None] | None = None
+    _forwarded_token: contextvars.Token[Mapping[str, str] | None] | None = None
+    _token: contextvars.Token[Operation | None] | None = None
 
-    def __init__(
-        self, instrument: Instrument, correlation_id: str, context: TraceContext, count: int
-    ) -> None:
+    def __init__(self, instrument: Instrument, count: int) -> None:
         self.instrument = instrument
-        self.correlation_id = correlation_id
-        self.context = context
         self.count = count
-        self.outcome = "succeeded"
-        self.error: BaseException | None = None
-        self._seconds: float | None = None
-        self._span: trace.LiveSpan | None = None
-        self._id_token: contextvars.Token[str | None] | None = None
-        self._forwarded_token: contextvars.Token[Mapping[str, str] | None] | None = None
-        self._token: contextvars.Token[Operation | None] | None = None
-        self.started = 0.0
+
+    @property
+    def correlation_id(self) -> str:
+        """The id that it came with, or a new one, which stays the same from the first look on."""
+        return self._identifier or self._once("_identifier", correlation.accept(self._raw[0]))
+
+    @property
+    def context(self) -> TraceContext:
+        """Its place in its trace."""
+        return self._context or self._once("_context", self._place())
 
     @property
     def sampled(self) -> bool:
@@ -119,14 +118,27 @@ class Operation:
         """
         if self._seconds is not None:
             return self._seconds
-        seconds = self._seconds = perf_counter() - self.started
+        seconds = self._seconds = monotonic() - self.started
         self.detach()
-        self.instrument.record(self.outcome, self.count, seconds)
+        if self.instrument.counts:
+            self.instrument.record(self.outcome, self.count, seconds)
         if self._span is not None:
             self._span.finish(seconds)
         if capturing.active is not None:
             capturing.active.operations.append(_captured(self, seconds))
         return seconds
+
+    def _once(self, name: str, value: T) -> T:
+        # Work that was handed to another thread may ask at the same moment: the first answer counts.
+        kept: T = self.__dict__.setdefault(name, value)
+        return kept
+
+    def _place(self) -> TraceContext:
+        try:
+            parent = incoming.parent_of(self._raw, self._headers)
+        except Exception:  # noqa: BLE001 - headers come from outside; no message fails because of them
+            parent = None
+        return propagation.new_root() if parent is None else propagation.child_of(parent)
 
     def __enter__(self) -> Operation:
         return self
@@ -169,6 +181,7 @@ class Instrument:
         self.target = target
         self.name = name or f"{system} {target}"
         self._inbound = kind in ("server", "consumer")
+        self.counts = metrics is not None
         self._metrics = metrics
         self._labels = {key: str(value) for key, value in (labels or {}).items()}
         self._tags = dict(tags or {})
@@ -182,6 +195,8 @@ class Instrument:
 
         *headers* came in with it; the kinds that go out take none. Never raises because of them.
         """
+        if self.kind == "consumer":
+            return self._start_message(headers, count)
         return self._start_inbound(headers, count) if self._inbound else self._start_inside(count)
 
     def record(self, outcome: str, count: int, seconds: float) -> None:
@@ -200,6 +215,25 @@ class Instrument:
         if histogram is not None:
             histogram(seconds)
 
+    def _start_message(self, headers: Mapping[str, str] | None, count: int) -> Operation:
+        """As `_start_inbound`, but what *headers* say is read when somebody asks."""
+        try:
+            raw = incoming.pick(headers) if headers else incoming.NOTHING
+            if raw is None or (trace.backend is not None and incoming.may_be_sampled(raw)):
+                return self._start_inbound(headers, count)
+        except Exception:  # noqa: BLE001 - headers come from outside; no message fails because of them
+            return self._start_inbound(headers, count)
+        operation = Operation(self, count)
+        if headers:
+            operation._raw = raw
+            operation._headers = headers
+        operation._id_token = correlation.id_variable.set(operation)
+        if correlation.forwarded_variable.get():
+            operation._forwarded_token = correlation.forwarded_variable.set(None)
+        operation._token = _current.set(operation)
+        operation.started = monotonic()
+        return operation
+
     def _start_inbound(self, headers: Mapping[str, str] | None, count: int) -> Operation:
         identifier, parent, carried = _read(headers) if headers else (correlation.new_id(), None, None)
         id_token = correlation.id_variable.set(identifier)
@@ -214,7 +248,7 @@ class Instrument:
     def _start_inside(self, count: int) -> Operation:
         outer = _current.get()
         parent = None if outer is None else outer.context
-        identifier = correlation.id_variable.get()
+        identifier = correlation.current()
         if identifier is not None:
             return self._begin(identifier, parent, count)
         identifier = correlation.new_id()
@@ -225,11 +259,13 @@ class Instrument:
 
     def _begin(self, identifier: str, parent: TraceContext | None, count: int) -> Operation:
         context, sampling = trace.context_for(parent, self.name)
-        operation = Operation(self, identifier, context, count)
+        operation = Operation(self, count)
+        operation._identifier = identifier
+        operation._context = context
         if context.flags & SAMPLED and trace.backend is not None:
             operation._span = trace.backend.begin(context, self.name, self._span_tags(sampling))
         operation._token = _current.set(operation)
-        operation.started = perf_counter()
+        operation.started = monotonic()
         return operation
 
     def _span_tags(self, sampling: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -51,17 +51,17 @@ class JaegerBackend:
     def __init__(self, service: str, settings: TraceSettings) -> None:
         self._service = service
         self._settings = settings
-        self._never = settings.sampler_type != "ratelimiting" and settings.sampler_param == 0
+        self.never = settings.sampler_type != "ratelimiting" and settings.sampler_param == 0
         self._sender = SpanSender(settings.agent_host, settings.agent_port, settings.queue)
         self._lock = threading.Lock()  # guards the making of the tracer
         self._made: Any = None
         self._warned = False
-        if not self._never:
+        if not self.never:
             self._try_package()
 
     def sample(self, context: TraceContext, name: str) -> Mapping[str, Any] | None:
         """Whether the new trace of *context* is sampled: the sampler's tags, or None."""
-        if self._never:
+        if self.never:
             return None
         sampled, tags = self._tracer().sampler.is_sampled(context.trace_id, name)
         return tags if sampled else None
@@ -88,7 +88,7 @@ class JaegerBackend:
 
     def _give_up(self, error: ImportError) -> None:
         """Sample nothing any more: an installed package that does not import must not stop the service."""
-        self._never = True
+        self.never = True
         if not self._warned:
             self._warned = True
             log.warn("no spans are sent", error=error, advice='pip install "patron[jaeger]"')

@@ -67,7 +67,7 @@ class JsonLines:
         return line if self._limit is None or len(line) <= self._limit else _cut(line, self._limit)
 
     def _correlation(self) -> str:
-        identifier = correlation.id_variable.get()
+        identifier = correlation.current()
         if identifier is None:
             return ""
         if correlation.context_filter is None and not correlation.forwarded_variable.get():

@@ -174,6 +174,8 @@ class Backend(Protocol):
 
 backend: Backend | None = None
 """Where sampled spans go now."""
+starts_none = True
+"""Whether no trace begins here; one that was sampled upstream is continued all the same."""
 version = "dev"
 """The version of the service, a tag of every span."""
 _writers: tuple[Callable[[TraceContext, dict[str, str]], None], ...] = (propagation.inject_jaeger,)
@@ -202,8 +204,9 @@ def start(name: str, service_version: str, settings: TraceSettings) -> None:
 
 def use_backend(chosen: Backend | None) -> Backend | None:
     """Send sampled spans to *chosen*; returns the backend before it, which is the caller's to close."""
-    global backend
+    global backend, starts_none
     before, backend = backend, chosen
+    starts_none = chosen is None or getattr(chosen, "never", False)
     return before
 
 

@@ -75,15 +75,14 @@ def test_with_dead_letters_what_is_hopeless_goes_there_whatever_happens_to_the_r
 
 
 def test_a_message_given_out_too_often_is_refused() -> None:
-    assert not policy().too_often(10)
-    assert policy().too_often(11)
+    assert policy().max_deliveries == 10
     assert policy().refuse(11).action is Action.DEAD_LETTER
     assert policy().refuse(11).reason == "delivered 11 times, and the limit is 10"
 
 
 def test_requeueing_for_ever_has_no_limit_of_deliveries() -> None:
-    assert not policy("requeue", dead_letters=False).too_often(1_000_000)
-    assert policy("requeue").too_often(11)
+    assert policy("requeue", dead_letters=False).max_deliveries is None
+    assert policy("requeue").max_deliveries == 10
 
 
 def test_what_is_requeued_stays_away_longer_every_time() -> None:

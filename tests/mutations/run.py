@@ -131,9 +131,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a message given out too often is processed once more",
-        "consumer/policy.py",
-        "deliveries > self.max_deliveries",
-        "deliveries > self.max_deliveries + 1",
+        "consumer/worker.py",
+        "else tools.policy.max_deliveries\n",
+        "else tools.policy.max_deliveries + 1\n",
         f"{CONTRACT}::too_often",
     ),
     Mutation(
