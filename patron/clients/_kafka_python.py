@@ -14,6 +14,7 @@ __all__ = ["KafkaPythonDriver"]
 try:
     import kafka
     from kafka.errors import KafkaError, KafkaTimeoutError
+    from kafka.net.compat import KafkaNetClient
     from kafka.partitioner.default import DefaultPartitioner
 except ImportError as error:
     raise MissingExtra("kafka-python", "kafka") from error
@@ -25,7 +26,7 @@ class KafkaPythonDriver:
     def __init__(self, config: Mapping[str, Any], timeout: float) -> None:
         """Connect within *timeout* seconds. Raises PublishFailed when there is no broker, ConfigError."""
         try:
-            self._producer = kafka.KafkaProducer(**config, bootstrap_timeout_ms=int(timeout * 1000))
+            self._producer = _made(config, timeout)
         except KafkaTimeoutError as error:
             raise PublishFailed(f"no Kafka broker answered within {timeout:.3g} s: {error}") from error
         except KafkaError as error:
@@ -66,6 +67,24 @@ class KafkaPythonDriver:
             # close() flushes first and raises without closing when it cannot; this fails what is left.
             self._producer._sender.force_close()
         self._producer.close(max(1.0, left))
+
+
+def _made(config: Mapping[str, Any], timeout: float) -> Any:
+    """A producer; when it cannot be made, its network client is closed, which has a thread and sockets."""
+    network: list[Any] = []
+
+    def kept(**configs: Any) -> Any:
+        network.append(KafkaNetClient(**configs))
+        return network[-1]
+
+    try:
+        return kafka.KafkaProducer(
+            **config, bootstrap_timeout_ms=max(1, int(timeout * 1000)), kafka_client=kept
+        )
+    except BaseException:
+        for client in network:
+            client.close()
+        raise
 
 
 class Fnv1a(DefaultPartitioner):  # type: ignore[misc]
