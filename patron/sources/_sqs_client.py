@@ -15,6 +15,7 @@ from patron.errors import ConfigError, ConnectionLost, MissingExtra, NotASource,
 __all__ = ["HOPELESS", "QueueSettings", "Queues", "translated"]
 
 _CONNECT = 5.0  # seconds to connect
+_KEPT = "1209600"  # seconds that a queue of ours keeps messages: 14 days, the most that SQS allows
 _MARGIN = 10.0  # seconds that an answer may take beyond the wait of a long poll
 
 HOPELESS = frozenset(
@@ -70,12 +71,9 @@ class Queues:
         self._urls: dict[str, str] = {}
         self.client = _client(settings)
 
-    def url(self, queue: str, *, create: bool | None = None, keep: bool = False) -> str:
+    def url(self, queue: str) -> str:
         """
-        The address of *queue*, which is its name or its address.
-
-        With *create* (default: as the settings say) a missing one is made; *keep* lets it keep messages
-        for 14 days instead of 4, for dead letters.
+        The address of *queue*, which is its name or its address; with ``create``, a missing one is made.
 
         Raises:
             NotASource: there is none, or it may not be used. ConnectionLost: AWS cannot be reached.
@@ -84,8 +82,7 @@ class Queues:
             return queue
         known = self._urls.get(queue)
         if known is None:
-            make = self._settings.create if create is None else create
-            known = self._urls[queue] = self._find(aws.queue_name(queue), make, keep)
+            known = self._urls[queue] = self._find(queue)
         return known
 
     def forget(self, queue: str) -> None:
@@ -96,23 +93,30 @@ class Queues:
         """Close the client's connections."""
         self.client.close()
 
-    def _find(self, name: str, make: bool, keep: bool) -> str:
-        owner = {"QueueOwnerAWSAccountId": self._settings.owner} if self._settings.owner else {}
-        with translated(f"queue {name}"):
+    def _find(self, queue: str) -> str:
+        name = aws.queue_name(queue)
+        with translated(f"queue {queue}" if name == queue else f"queue {name} for {queue}"):
             try:
-                return str(self.client.get_queue_url(QueueName=name, **owner)["QueueUrl"])
+                return self._look_up(name)
             except Exception as error:
-                if aws.code_of(error) not in _MISSING or not make:
+                if aws.code_of(error) not in _MISSING or not self._settings.create:
                     raise
-            return str(self._make(name, keep)["QueueUrl"])
+            return self._make(name)
 
-    def _make(self, name: str, keep: bool) -> Any:
-        attributes = {"MessageRetentionPeriod": "1209600"} if keep else {}
-        if name.endswith(".fifo"):
-            attributes["FifoQueue"] = "true"
-        return self.client.create_queue(
-            QueueName=name, Attributes={**attributes, **self._settings.attributes}
-        )
+    def _look_up(self, name: str) -> str:
+        owner = {"QueueOwnerAWSAccountId": self._settings.owner} if self._settings.owner else {}
+        return str(self.client.get_queue_url(QueueName=name, **owner)["QueueUrl"])
+
+    def _make(self, name: str) -> str:
+        fifo = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+        attributes = {"MessageRetentionPeriod": _KEPT, **fifo, **self._settings.attributes}
+        try:
+            return str(self.client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
+        except Exception as error:
+            # Somebody made it at the same moment, with other attributes.
+            if aws.code_of(error) not in ("QueueAlreadyExists", "QueueNameExists"):
+                raise
+            return self._look_up(name)
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ class SqsPublisher:
             options |= _in_order(key)
         elif delay:
             options["DelaySeconds"] = math.ceil(delay)
-        url = self._queues.url(topic, keep=True)
+        url = self._queues.url(topic)
         with translated(f"queue {topic}"):
             answer = self._queues.client.send_message(QueueUrl=url, MessageBody=text, **options)
         return str(answer["MessageId"])

@@ -21,7 +21,7 @@ from patron.sources._sqs_requests import BATCH, Outcome, request
 if TYPE_CHECKING:
     from patron.sources.sqs import SqsSource
 
-__all__ = ["LONGEST", "SqsSubscription"]
+__all__ = ["LONGEST", "SqsLetters", "SqsSubscription"]
 
 LONGEST = 43200
 """Seconds that SQS leaves a message with one receiver at most, all extensions together."""
@@ -55,7 +55,7 @@ class SqsSubscription:
             f"sqs-{self._name}",
             source.receivers,
             self._fetch,
-            self._return,
+            self._return_late,
             pause=source.wait if source.wait < 1 else 0.0,
         )
         self._crew = Crew(f"sqs-{self._name}-settle", source.receivers)
@@ -129,9 +129,10 @@ class SqsSubscription:
             return
         self._open = False
         until = time.monotonic() + self._wait + _END
-        left = [*self._held.values(), *self._receivers.stop()]
+        unseen = self._receivers.stop()
+        _uncount(unseen)
+        self._crew.each(self._return, aws.batches_of(BATCH, [*self._held.values(), *unseen]))
         self._held.clear()
-        self._crew.each(self._return, aws.batches_of(BATCH, left))
         ended = self._receivers.join(until)
         self._crew.close(until)
         if ended:
@@ -159,10 +160,13 @@ class SqsSubscription:
         self._depth.received(messages)
         return [Lease(message, began, ends) for message in messages]
 
-    def _return(self, leases: Sequence[Lease]) -> None:
+    def _return_late(self, leases: Sequence[Lease]) -> None:
+        _uncount(leases)
+        self._return(leases)
+
+    def _return(self, batch: Sequence[Lease]) -> None:
         """Give back what no processor will see; what cannot be given back comes again when its lease ends."""
-        for batch in aws.batches_of(BATCH, leases):
-            self._change(batch, 0)
+        self._change(batch, 0)
 
     # -- settling ----------------------------------------------------------------------------------
 
@@ -239,9 +243,24 @@ class SqsSubscription:
             raise error
 
 
+class SqsLetters(SqsSubscription):
+    """A subscription to dead letters, for somebody who wants to know how many there are now."""
+
+    def stats(self) -> Stats:
+        """The number of all that are there, those that are held included; asks SQS, which counts approximately."""
+        self._check_open()
+        return Stats(1, sum(self._depth.look().values()))
+
+
 def _allowed(lease: Lease, now: float) -> int:
     """Seconds that SQS will still leave the message with us."""
     return int(LONGEST - 1 - (now - lease.received))
+
+
+def _uncount(unseen: Sequence[Lease]) -> None:
+    for lease in unseen:
+        lease.message.deliveries -= 1
+        remember_count(lease.message)
 
 
 def _raise(outcomes: Sequence[Outcome]) -> None:

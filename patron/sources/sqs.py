@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from patron import aws
 from patron.errors import ConfigError, NotASource
 from patron.sources._sqs_client import Queues, QueueSettings
 from patron.sources._sqs_depth import METRICS
 from patron.sources._sqs_publisher import SqsPublisher
-from patron.sources._sqs_subscription import LONGEST, SqsSubscription
+from patron.sources._sqs_subscription import LONGEST, SqsLetters, SqsSubscription
 
-__all__ = ["METRICS", "SqsPublisher", "SqsSource", "SqsSubscription"]
+__all__ = ["METRICS", "SqsLetters", "SqsPublisher", "SqsSource", "SqsSubscription"]
+
+S = TypeVar("S", bound=SqsSubscription)
 
 _LONGEST_WAIT = 20
 _MOST_RECEIVERS = 32
@@ -104,12 +107,7 @@ class SqsSource:
             NotASource: there is no such queue, or the credentials do not allow it. ConnectionLost: AWS cannot
                 be reached. ConfigError: no region. MissingExtra: boto3 is not installed.
         """
-        queues = Queues(self._settings())
-        try:
-            return SqsSubscription(self, queues, queues.url(self.queue))
-        except BaseException:
-            queues.close()
-            raise
+        return self._opened(SqsSubscription)
 
     def publisher(self) -> SqsPublisher:
         """A publisher to any queue of the account; connects at its first call."""
@@ -124,20 +122,29 @@ class SqsSource:
         """
         queues = Queues(self._settings())
         try:
-            problems = [*_missing(queues, [self.queue], keep=False), *_missing(queues, topics, keep=True)]
+            problems = _missing(queues, [self.queue, *topics])
         finally:
             queues.close()
         if problems:
             raise NotASource("; ".join(problems))
 
-    def letters(self, topic: str) -> SqsSubscription:
+    def letters(self, topic: str) -> SqsLetters:
         """
         A subscription to the dead letters in *topic*, which gives back at its end what was not acknowledged.
 
         SQS counts each look as a delivery, which does not count against a message that is replayed.
         """
         lease = max(self.lease, _LETTERS_LEASE)
-        return replace(self, queue=topic, lease=lease, wait=max(1.0, self.wait), unwrap_sns=False).open()
+        source = replace(self, queue=topic, lease=lease, wait=max(1.0, self.wait), unwrap_sns=False)
+        return source._opened(SqsLetters)
+
+    def _opened(self, kind: type[S]) -> S:
+        queues = Queues(self._settings())
+        try:
+            return kind(self, queues, queues.url(self.queue))
+        except BaseException:
+            queues.close()
+            raise
 
     def _settings(self) -> QueueSettings:
         return QueueSettings(
@@ -150,11 +157,11 @@ class SqsSource:
         )
 
 
-def _missing(queues: Queues, names: Sequence[str], *, keep: bool) -> Sequence[str]:
+def _missing(queues: Queues, names: Sequence[str]) -> Sequence[str]:
     problems = []
     for name in names:
         try:
-            queues.url(name, keep=keep)
+            queues.url(name)
         except NotASource as error:
             problems.append(str(error))
     return problems

@@ -27,6 +27,7 @@ class TestStandard(SourceContract):
     """
 
     orders_keys = False
+    checks_topics = True
     patience = 40.0
     many = 60
     wait = 0.1  # requests that do not wait at the queue; test_sqs_polling.py has those that do
@@ -65,9 +66,14 @@ class TestStandard(SourceContract):
 
 
 class TestFifo(TestStandard):
-    """Order within a message group; no delay of a single message when it is sent."""
+    """
+    Order within a message group, of which nobody gets more while one of its messages is out.
+
+    A message cannot be delayed when it is sent; that it can when it is given back is in test_sqs_queue.py.
+    """
 
     orders_keys = True
+    delays = False
 
     @pytest.fixture(autouse=True)
     def _fifo(self, _world: None) -> None:
