@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
 from patron.errors import PublishFailed
@@ -114,7 +115,9 @@ class Unconfirmed:
         self._most = most
         self._most_bytes = most_bytes
         self._changed = threading.Condition()  # guards the two below
-        self._sizes: dict[Delivery, int] = {}
+        self._waiting: dict[
+            Delivery, tuple[int, float]
+        ] = {}  # size, and since when (monotonic seconds); oldest first
         self._bytes = 0
 
     def admit(self, delivery: Delivery, size: int, timeout: float) -> None:
@@ -127,41 +130,53 @@ class Unconfirmed:
         with self._changed:
             if not self._changed.wait_for(lambda: self._fits(size), timeout):
                 raise PublishFailed(
-                    f"{len(self._sizes)} messages ({self._bytes} bytes) wait for the broker's confirmation "
+                    f"{len(self._waiting)} messages ({self._bytes} bytes) wait for the broker's confirmation "
                     f"and nothing was confirmed within {timeout:.3g} s: this one was not sent"
                 )
-            self._sizes[delivery] = size
+            self._waiting[delivery] = size, time.monotonic()
             self._bytes += size
 
     def _fits(self, size: int) -> bool:
-        if not self._sizes:
+        if not self._waiting:
             return True
-        return len(self._sizes) < self._most and self._bytes + size <= self._most_bytes
+        return len(self._waiting) < self._most and self._bytes + size <= self._most_bytes
 
     def release(self, delivery: Delivery) -> None:
         """*delivery* is done."""
         with self._changed:
-            self._bytes -= self._sizes.pop(delivery, 0)
+            self._bytes -= self._waiting.pop(delivery, (0, 0.0))[0]
             self._changed.notify_all()
 
     def wait(self, timeout: float) -> int:
         """Wait at most *timeout* seconds until everything is done; how many are not."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._sizes, timeout)
-            return len(self._sizes)
+            self._changed.wait_for(lambda: not self._waiting, timeout)
+            return len(self._waiting)
 
-    def all(self) -> list[Delivery]:
-        """The deliveries on their way."""
+    def since(self, moment: float) -> list[Delivery]:
+        """The deliveries on their way from before *moment*, in monotonic seconds."""
         with self._changed:
-            return list(self._sizes)
+            return [
+                delivery
+                for delivery, _ in takewhile(lambda each: each[1][1] <= moment, self._waiting.items())
+            ]
 
 
 class Connection:
-    """A driver with what it has not confirmed."""
+    """
+    A driver with what it has not confirmed, and a thread that gives up what takes longer than *timeout* seconds.
 
-    def __init__(self, driver: Driver, unconfirmed: Unconfirmed) -> None:
+    The drivers should do that by themselves, but kafka-python's idempotent producer asks for a new id
+    after the first message that it gives up, and until a broker answers that it gives up nothing more.
+    """
+
+    def __init__(self, driver: Driver, unconfirmed: Unconfirmed, timeout: float) -> None:
         self._driver = driver
         self._unconfirmed = unconfirmed
+        self._timeout = timeout
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._expire, name="patron-kafka-expiry", daemon=True)
+        self._thread.start()
 
     def append(self, record: Record, delivery: Delivery, timeout: float) -> None:
         """Hand *record* over, which settles *delivery* in the end. Raises PublishFailed when it could not be."""
@@ -193,8 +208,22 @@ class Connection:
     def close(self, timeout: float) -> int:
         """Flush, give up what is left after *timeout* seconds, and end; how many were left."""
         self._driver.close(timeout)
-        left = self._unconfirmed.all()
-        error = PublishFailed("the Kafka producer was closed before the broker confirmed")
-        for delivery in left:
-            self._done(delivery, error)
-        return len(left)
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return self._give_up(time.monotonic(), "the producer was closed before the broker confirmed")
+
+    def _expire(self) -> None:
+        patience = self._timeout + min(
+            1.0, 0.2 * self._timeout
+        )  # the driver itself knows better what was wrong
+        while not self._stop.wait(min(0.5, 0.2 * self._timeout)):
+            self._give_up(
+                time.monotonic() - patience, "the broker did not confirm in time; it may still arrive"
+            )
+
+    def _give_up(self, moment: float, why: str) -> int:
+        late = self._unconfirmed.since(moment)
+        for delivery in late:
+            self._done(delivery, PublishFailed(f"message to topic {delivery.topic!r} not confirmed: {why}"))
+        return len(late)

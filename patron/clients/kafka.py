@@ -263,7 +263,7 @@ class KafkaProducer:
             log.error("message not delivered", error=str(error), more=more)
 
     def _open(self, timeout: float) -> Connection:
-        return Connection(self._settings.driver_within(timeout), Unconfirmed(*self._bounds))
+        return Connection(self._settings.driver_within(timeout), Unconfirmed(*self._bounds), self.timeout)
 
     def _close(self, connection: Connection) -> None:
         if left := connection.close(self.timeout):
