@@ -85,6 +85,11 @@ class ChannelClosed(ConnectionLost):
         self.code = code
         super().__init__(f"RabbitMQ closed the channel: {code} {text}")
 
+    @property
+    def refused(self) -> bool:
+        """Whether this user may not do it; what somebody else has for himself may be free later."""
+        return self.code == 403 and "exclusive" not in str(self)
+
 
 class Connection:
     """

@@ -68,7 +68,6 @@ class AmqpPublisher:
 
         Raises:
             PublishFailed: it may not be there: no queue took it, the broker refused it or did not answer in time.
-            NotASource: the broker refuses this user.
         """
         values = properties_of(headers, key)
         try:
@@ -83,12 +82,9 @@ class AmqpPublisher:
                 raise PublishFailed(f"no queue takes messages to {topic!r}: {self._returned}")
         except PublishFailed:
             raise
-        except ConnectionLost as error:
+        except SourceError as error:
             self.close()
             raise PublishFailed(f"cannot publish to {topic!r}: {error}") from error
-        except BaseException:
-            self.close()
-            raise
         self._used_at = monotonic()
         return str(values["message_id"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from patron.consumer.source import Message, Stats
-from patron.errors import ConnectionLost, Stale
+from patron.errors import ConnectionLost, NotASource, SourceError, Stale
 from patron.sources._amqp_connection import Channel, ChannelClosed, Connection
 from patron.sources._amqp_messages import Delivery, message_of
 from patron.sources._amqp_tags import Tags
@@ -67,6 +68,7 @@ class AmqpSubscription:
         self._generation = next(_generations)
         self._consumer: str | None = None
         self._prefetch = 0
+        self._starts = 0
         self._tags = Tags()
         self._pushed: deque[Message] = deque()
         self._later: list[tuple[float, int]] = []
@@ -91,7 +93,10 @@ class AmqpSubscription:
 
         When it returns the frames are on their way; AMQP knows no answer to them.
         """
+        held = len(self._tags)
         self._settle(messages, "basic_ack", {})
+        if self._count_held and self._depth is not None:
+            self._depth = max(0, self._depth - (held - len(self._tags)))
 
     def nack(self, messages: Sequence[Message], delay: float = 0.0) -> None:
         """
@@ -117,8 +122,7 @@ class AmqpSubscription:
         self._check()
         if monotonic() >= self._look_at:
             self._look()
-        held = len(self._tags) if self._count_held else 0
-        return Stats(assigned=1, lag=None if self._depth is None else self._depth + held)
+        return Stats(assigned=1, lag=self._depth)
 
     def wake(self) -> None:
         """End the running poll, or else the next one, at once. Any thread may call it."""
@@ -129,6 +133,8 @@ class AmqpSubscription:
         """Close the connection; the broker gives everything that is not settled to others."""
         if not self._closed:
             self._closed = True
+            with contextlib.suppress(SourceError):
+                self._return_in_order()
             self._connection.close()
 
     # Reading
@@ -142,6 +148,7 @@ class AmqpSubscription:
 
     def _start(self, prefetch: int) -> None:
         self._prefetch = min(prefetch, MOST)
+        self._starts += 1
         with self._channel.using() as driver:
             if self._consumer is not None:
                 driver.basic_cancel(self._consumer, callback=_ignore)
@@ -153,6 +160,14 @@ class AmqpSubscription:
                 arguments=self._arguments,
                 callback=_ignore,
             )
+
+    def _return_in_order(self) -> None:
+        """The broker gives back what each consumer holds in its order; when there were several, we do."""
+        if self._starts > 1:
+            with self._channel.using() as driver:
+                driver.basic_cancel(self._consumer, callback=_ignore)
+                for tag in self._tags.held():
+                    driver.basic_nack(tag, requeue=True)
 
     def _on_delivery(
         self, tag: int, redelivered: bool, exchange: str, routing_key: str, properties: bytes, body: bytes
@@ -181,7 +196,12 @@ class AmqpSubscription:
         return min(seconds, max(0.0, self._later[0][0] - monotonic())) if self._later else seconds
 
     def _check(self) -> None:
-        self._channel.check()
+        try:
+            self._channel.check()
+        except ChannelClosed as error:
+            if error.refused:
+                raise NotASource(f"RabbitMQ refuses to let queue {self._queue!r} be read: {error}") from error
+            raise
         if self._cancelled:
             raise ConnectionLost(
                 f"RabbitMQ cancelled the consumer: queue {self._queue!r} was deleted or has moved"
@@ -235,7 +255,7 @@ class AmqpSubscription:
             self._depth = None
 
     def _on_depth(self, frame: Any) -> None:
-        self._depth = frame.method.message_count
+        self._depth = frame.method.message_count + (len(self._tags) if self._count_held else 0)
 
 
 def _refuse(stale: list[Message]) -> None:

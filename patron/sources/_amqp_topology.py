@@ -11,7 +11,7 @@ from patron.sources._amqp_connection import ChannelClosed, Connection
 
 __all__ = ["Topology"]
 
-_REFUSED, _NOT_FOUND, _LOCKED, _PRECONDITION = 403, 404, 405, 406
+_NOT_FOUND, _PRECONDITION = 404, 406
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,6 @@ class Topology:
 
 def _permanent(error: ChannelClosed, what: str) -> Exception:
     """The error for a refusal: `NotASource` where no new attempt can help."""
-    if error.code in (_REFUSED, _PRECONDITION):
+    if error.refused or error.code == _PRECONDITION:
         return NotASource(f"RabbitMQ refuses {what}: {error}")
     return error
