@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from patron.consumer.source import Message, Stats
 from patron.errors import NotASource, SourceError, Stale
 from patron.sources import _kafka_handled as handling
+from patron.sources._kafka_batches import guard
 from patron.sources._kafka_handled import Shelf
 from patron.sources._kafka_lanes import Partition
 from patron.sources._kafka_library import OffsetAndMetadata, TopicPartition, consumer, errors, translated
@@ -36,6 +37,7 @@ class KafkaLetters:
         self._shelves: dict[Partition, Shelf] = {}
         self._returned: list[Message] = []
         self._consumer, _ = consumer(source, f"patron.dlq.{topic}", allow_auto_create_topics=False)
+        guard(self._consumer)
         try:
             with translated(f"cannot read {topic}"):
                 self._open()

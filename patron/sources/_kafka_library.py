@@ -22,6 +22,8 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
+from kafka.record.default_records import DefaultRecord
+from kafka.record.util import decode_varint
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "DefaultRecord",
     "Future",
     "MemberState",
     "OffsetAndMetadata",
@@ -37,6 +40,7 @@ __all__ = [
     "admin",
     "assignors",
     "consumer",
+    "decode_varint",
     "errors",
     "producer",
     "translated",

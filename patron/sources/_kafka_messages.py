@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from patron.consumer.source import Message
 
-__all__ = ["NULL_BODY", "encode_headers", "encode_key", "message"]
+__all__ = ["NULL_BODY", "Flawed", "encode_headers", "encode_key", "message"]
 
 NULL_BODY = "null body (a tombstone)"
+
+
+class Flawed(list[tuple[str, "bytes | None"]]):
+    """The headers of a record that could not be read in full; *problem* says why. True even when there are none."""
+
+    def __init__(self, headers: Iterable[tuple[str, bytes | None]], problem: str) -> None:
+        super().__init__(headers)
+        self.problem = problem
+
+    def __bool__(self) -> bool:
+        return True
+
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -42,7 +54,7 @@ def message(
         decoded, problem = _decode_headers(headers)
     if value is None:
         value = b""
-        problem = problem if tombstones else NULL_BODY
+        problem = problem or (None if tombstones else NULL_BODY)
     # Positional, for keywords cost a third of it: this runs once for each message.
     return Message(
         value,
@@ -73,9 +85,10 @@ def encode_key(key: str | None) -> bytes | None:
 
 
 def _decode_headers(headers: Sequence[tuple[str, bytes | None]]) -> tuple[dict[str, str], str | None]:
-    """The last value of each name, a null one as empty text; and what is no UTF-8."""
+    """The last value of each name, a null one as empty text; and what could not be read."""
     try:
-        return {name: "" if value is None else value.decode() for name, value in headers}, None
+        problem = headers.problem if isinstance(headers, Flawed) else None
+        return {name: "" if value is None else value.decode() for name, value in headers}, problem
     except UnicodeDecodeError:
         bad = [name for name, value in headers if not _is_text(value)]
         return (

@@ -9,11 +9,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from patron.consumer.source import Message, Revoked, Stats
-from patron.errors import ConnectionLost, SourceError, Stale
+from patron.errors import ConnectionLost, NotASource, SourceError, Stale
 from patron.observe import log
 from patron.slots import worker_slot
 from patron.sources import _kafka_start as starting
+from patron.sources._kafka_batches import guard
 from patron.sources._kafka_changes import Changes
+from patron.sources._kafka_codes import FENCED, refusal
 from patron.sources._kafka_lanes import Lane, Lanes, Partition
 from patron.sources._kafka_library import (
     MemberState,
@@ -68,12 +70,15 @@ class KafkaSubscription:
             group_instance_id=_instance(source.group_instance_id),
             allow_auto_create_topics=False,
         )
+        guard(self._consumer)
         self._lanes = Lanes()
         self._generation = 0
         self._gauges = OffsetGauges(source.group)
         self._paused = True
         self._held: dict[Partition, float] = {}
         self._reached = monotonic()
+        self._silent = 0
+        self._refused: NotASource | None = None
         self._look_at = 0.0
         self._changes = Changes(self._network, self._consumer, self._give_up)
         try:
@@ -84,6 +89,8 @@ class KafkaSubscription:
 
     def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
         """At most *limit* messages, waiting at most *timeout* seconds for the first; 0 only keeps the membership."""
+        if self._refused is not None:
+            raise self._refused
         until = monotonic() + timeout
         while True:
             left = max(0.0, until - monotonic())
@@ -161,6 +168,9 @@ class KafkaSubscription:
             self._truncated(error.divergent_offsets)
         except errors.KafkaError as error:
             self._failed(error)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            # A bug of the driver, or its thread is gone: what it knows is of no more use.
+            raise ConnectionLost(f"kafka-python failed: {error!r}") from error
         self._watch()
         received: list[Message | Revoked] = list(self._changes.taken())
         for partition, found in records.items():
@@ -240,6 +250,15 @@ class KafkaSubscription:
             self._reached = now
         elif now - self._reached > self._source.lost_after:
             raise ConnectionLost(f"no broker could be reached for {now - self._reached:.0f} s")
+        self._listen()
+
+    def _listen(self) -> None:
+        """Notice that heartbeats ended because another static member has our name: the driver tells nobody."""
+        coordinator = self._consumer._coordinator
+        stopped = coordinator.state == MemberState.STABLE and not coordinator._heartbeat_enabled
+        self._silent = self._silent + 1 if stopped else 0
+        if self._silent > 1:  # once it may be a join that begins
+            raise refusal(FENCED, "no member of the group any more", "fenced")
 
     # Committing
 
@@ -248,7 +267,10 @@ class KafkaSubscription:
         try:
             self._consumer.commit(given, timeout_ms=_COMMITTING * 1000)
         except errors.KafkaError as error:
-            raise translation(error, "cannot commit") from error
+            ours = translation(error, "cannot commit")
+            if isinstance(ours, NotASource):
+                self._refused = ours
+            raise ours from error
 
     def _seek(self, partition: Partition, offset: int) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,9 +25,8 @@ class TestCooperative(SourceContract):
     kafka: KafkaServer
 
     @pytest.fixture(autouse=True)
-    def _broker(self, real_kafka: KafkaServer) -> Iterator[None]:
+    def _broker(self, real_kafka: KafkaServer) -> None:
         self.kafka = real_kafka
-        yield
 
     def source(self) -> KafkaSource:
         return KafkaSource(
