@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 SIZE = 1024
@@ -111,7 +115,9 @@ class RabbitMQ:
         case |= {"url": self.url, "topic": queue}
         arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{queue}.XQ"}
         with self._channel() as channel:
-            channel.queue_declare(queue, durable=True, arguments=arguments if "dramatiq" in case["load"] else None)
+            channel.queue_declare(
+                queue, durable=True, arguments=arguments if "dramatiq" in case["load"] else None
+            )
             channel.queue_declare("bench.dlq", durable=True)
             self._publish(channel, queue, case)
             while self._count(channel, queue) < case["count"]:
@@ -149,6 +155,51 @@ class RabbitMQ:
         import pika
 
         return _Channel(pika.BlockingConnection(pika.URLParameters(self.url)))
+
+
+class Sqs:
+    """Servers of canned answers, one for each number of messages; each measurement has a queue of its own there."""
+
+    system = "sqs"
+
+    def __init__(self) -> None:
+        self._servers: dict[int, tuple[subprocess.Popen[str], str]] = {}
+        # Nobody looks at them, but boto3 wants to have some.
+        os.environ |= {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+
+    def fill(self, case: dict[str, Any]) -> None:
+        """Name a queue, which the server knows from the first request on."""
+        count = case["count"]
+        if count not in self._servers:
+            command = [sys.executable, str(Path(__file__).with_name("canned_sqs.py")), str(count)]
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert server.stdout is not None
+            self._servers[count] = (server, server.stdout.readline().strip())
+        case |= {"url": self._servers[count][1], "topic": f"bench-{uuid.uuid4()}"}
+
+    def left(self, case: dict[str, Any]) -> int:
+        """How many messages were not deleted."""
+        from boto3.session import Session
+
+        client = Session().client("sqs", endpoint_url=case["url"])
+        url = client.get_queue_url(QueueName=case["topic"])["QueueUrl"]
+        numbers = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return sum(int(number) for name, number in numbers.items() if name.startswith("ApproximateNumber"))
+
+    def empty(self, case: dict[str, Any]) -> None:
+        """There is nothing to remove."""
+
+    def close(self) -> None:
+        """Stop the servers."""
+        for server, _ in self._servers.values():
+            server.kill()
+            server.wait()
+            assert server.stdout is not None
+            server.stdout.close()
 
 
 class _Channel:

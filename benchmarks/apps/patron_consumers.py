@@ -64,7 +64,9 @@ def kafka(case: dict[str, Any]) -> Source:
     from patron.sources.kafka import KafkaSource
 
     options = {"driver": case["driver"]} if "driver" in case else {}
-    return KafkaSource(case["topic"], group=case["group"], brokers=case["url"], start="oldest", create=True, **options)
+    return KafkaSource(
+        case["topic"], group=case["group"], brokers=case["url"], start="oldest", create=True, **options
+    )
 
 
 def rabbitmq(case: dict[str, Any]) -> Source:
