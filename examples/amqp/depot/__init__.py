@@ -1,0 +1,1 @@
+"""An example of Patron on RabbitMQ: one topic exchange, two queues."""
