@@ -1,0 +1,1 @@
+"""A small service that ships parcels, on SNS and SQS."""
