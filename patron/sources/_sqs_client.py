@@ -14,9 +14,11 @@ from patron.errors import ConfigError, ConnectionLost, MissingExtra, NotASource,
 
 __all__ = ["HOPELESS", "QueueSettings", "Queues", "translated"]
 
-_CONNECT = 5.0  # seconds to connect
+_CONNECT = 3.0  # seconds to connect
+_ANSWER = 5.0  # seconds that an answer may take; the owner of a subscription waits for it
+_TRIES = 3
+_TRIES_WAITING = 2  # of requests that are repeated anyway
 _KEPT = "1209600"  # seconds that a queue of ours keeps messages: 14 days, the most that SQS allows
-_MARGIN = 10.0  # seconds that an answer may take beyond the wait of a long poll
 
 HOPELESS = frozenset(
     {
@@ -58,7 +60,6 @@ class QueueSettings:
     owner: str | None
     region: str | None
     endpoint_url: str | None
-    wait: float
     create: bool
     attributes: Mapping[str, str]
 
@@ -69,7 +70,11 @@ class Queues:
     def __init__(self, settings: QueueSettings) -> None:
         self._settings = settings
         self._urls: dict[str, str] = {}
-        self.client = _client(settings)
+        self.client = _client(settings, _ANSWER, _TRIES)
+
+    def waiting(self, seconds: float) -> Any:
+        """Another client, whose requests may wait *seconds* at a queue. The caller closes it."""
+        return _client(self._settings, seconds + _ANSWER, _TRIES_WAITING)
 
     def url(self, queue: str) -> str:
         """
@@ -84,10 +89,6 @@ class Queues:
         if known is None:
             known = self._urls[queue] = self._find(queue)
         return known
-
-    def forget(self, queue: str) -> None:
-        """Look for *queue* again when it is needed next."""
-        self._urls.pop(queue, None)
 
     def close(self) -> None:
         """Close the client's connections."""
@@ -154,14 +155,19 @@ def _client_error(what: str, error: Any) -> SourceError:
     return SourceError(f"{what}: {error}")
 
 
-def _client(settings: QueueSettings) -> Any:
+def _client(settings: QueueSettings, timeout: float, tries: int) -> Any:
     try:
         import boto3.session
         import botocore.session
         from botocore.config import Config
     except ImportError as error:
         raise MissingExtra("boto3", "sqs") from error
-    config = Config(connect_timeout=_CONNECT, read_timeout=settings.wait + _MARGIN, max_pool_connections=32)
+    config = Config(
+        connect_timeout=_CONNECT,
+        read_timeout=timeout,
+        max_pool_connections=32,
+        retries={"mode": "standard", "total_max_attempts": tries},
+    )
     with translated("SQS"), _lock:
         core = botocore.session.Session()
         core.register_component("data_loader", _loader())

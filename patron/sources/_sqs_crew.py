@@ -56,13 +56,13 @@ class Crew:
             self._start()
         return future
 
-    def close(self, until: float) -> None:
-        """End the threads when they have done what was asked; wait for them until the monotonic time *until*."""
+    def close(self, until: float) -> bool:
+        """End the threads when they have done what was asked; whether they did by the monotonic time *until*."""
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        self._threads = []
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
+import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from patron import aws
@@ -42,6 +44,7 @@ class SqsSubscription:
 
     def __init__(self, source: SqsSource, queues: Queues, url: str) -> None:
         self._queues = queues
+        self._waiting = queues.waiting(source.wait)
         self._url = url
         self._name = source.target
         self._wait = source.wait
@@ -131,25 +134,26 @@ class SqsSubscription:
         until = time.monotonic() + self._wait + _END
         unseen = self._receivers.stop()
         _uncount(unseen)
-        self._crew.each(self._return, aws.batches_of(BATCH, [*self._held.values(), *unseen]))
+        for batch in aws.batches_of(BATCH, [*self._held.values(), *unseen]):
+            self._crew.soon(partial(self._return, batch))
         self._held.clear()
-        ended = self._receivers.join(until)
-        self._crew.close(until)
-        if ended:
+        if self._receivers.join(until) and self._crew.close(until):
             self._queues.close()
+            self._waiting.close()
 
     # -- receiving, by the threads that wait at the queue ------------------------------------------
 
     def _fetch(self, count: int) -> list[Lease]:
         began = time.monotonic()
         with translated(f"queue {self._name}"):
-            answer = self._queues.client.receive_message(
+            answer = self._waiting.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=count,
                 WaitTimeSeconds=int(self._wait),
                 VisibilityTimeout=self._lease,
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["All"],
+                **self._attempt(),
             )
         # SQS answers as soon as it has given something out, so the leases began just now.
         ends = time.monotonic() + self._lease
@@ -159,6 +163,10 @@ class SqsSubscription:
         ]
         self._depth.received(messages)
         return [Lease(message, began, ends) for message in messages]
+
+    def _attempt(self) -> dict[str, str]:
+        """In a FIFO queue, boto3 gets the same messages when it repeats a request whose answer was lost."""
+        return {"ReceiveRequestAttemptId": uuid.uuid4().hex} if self._url.endswith(".fifo") else {}
 
     def _return_late(self, leases: Sequence[Lease]) -> None:
         _uncount(leases)

@@ -151,7 +151,6 @@ class SqsSource:
             owner=self.owner,
             region=self.region,
             endpoint_url=self.endpoint_url,
-            wait=self.wait,
             create=self.create,
             attributes=self.attributes,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -536,3 +538,28 @@ def test_several_requests_share_the_room_that_the_owner_has(world: World) -> Non
         rest = receive(subscription, 26)
         assert len({message.id for message in (*first, *rest)}) >= 29  # moto may give one twice
         subscription.ack([*first, *rest])
+
+
+def test_a_network_that_swallows_everything_holds_up_neither_the_owner_nor_the_end_for_long(
+    sqs: SqsServer, proxy: Callable[[Server], Proxy], world: World
+) -> None:
+    through = proxy(sqs)
+    world.publish(b"1")
+    subscription = world.source(endpoint_url=through.url, wait=1.0).open()
+    receive(subscription, 1)
+    subscription.poll(1, 0.1)
+    through.hole()
+    began = time.monotonic()
+    assert not subscription.poll(1, 0.2)
+    subscription.stats()
+    subscription.close()
+    assert time.monotonic() - began < 5
+    through.refuse()  # lets the requests end that are left
+    through.heal()
+    until(lambda: not [each for each in threading.enumerate() if world.queue in each.name], 20)
+
+
+def test_the_module_of_the_settings_imports_no_driver() -> None:
+    code = "import sys, patron.sources.sqs, patron.clients.sqs, patron.clients.sns; print('boto' in str(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
