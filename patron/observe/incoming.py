@@ -13,7 +13,7 @@ from patron import correlation
 from patron.observe import propagation, trace
 from patron.observe.propagation import TraceContext
 
-__all__ = ["NOTHING", "Raw", "may_be_sampled", "parent_of", "pick"]
+__all__ = ["NOTHING", "Raw", "parent_of", "pick"]
 
 Raw = tuple["str | None", "str | None", "str | None"]
 """The values of the correlation header, ``uber-trace-id`` and ``traceparent``."""
@@ -30,7 +30,9 @@ _known_for: correlation.CorrelationSettings | None = None
 
 def pick(headers: Mapping[str, str]) -> Raw | None:
     """
-    The raw values in *headers*; None when the settings ask for more than these.
+    The raw values in *headers*; None when they must be read at once.
+
+    That is so when their trace may be sampled, or when the settings ask for more than these three.
 
     Raises:
         Exception: *headers* are no headers.
@@ -42,24 +44,12 @@ def pick(headers: Mapping[str, str]) -> Raw | None:
         if places is None:
             return None
     identifier, jaeger, w3c = places
-    return (
+    raw = (
         headers[identifier] if identifier is not None else None,
         headers[jaeger] if jaeger is not None else None,
         headers[w3c] if w3c is not None else None,
     )
-
-
-def may_be_sampled(raw: Raw) -> bool:
-    """
-    Whether the trace of *raw* could be sampled: False is certain, True is to be found out.
-
-    Both formats end with the flags, whose lowest bit says it. What is malformed counts as not sampled
-    when it ends like that.
-    """
-    jaeger, w3c = raw[1], raw[2]
-    if jaeger is None and w3c is None:
-        return not trace.starts_none
-    return not (_is_unsampled(jaeger) and _is_unsampled(w3c))
+    return None if trace.backend is not None and _may_be_sampled(raw[1], raw[2]) else raw
 
 
 def parent_of(raw: Raw, headers: Mapping[str, str]) -> TraceContext | None:
@@ -73,8 +63,16 @@ def parent_of(raw: Raw, headers: Mapping[str, str]) -> TraceContext | None:
     return found
 
 
-def _is_unsampled(value: str | None) -> bool:
-    return value is None or value[-1:] in _unsampled
+def _may_be_sampled(jaeger: str | None, w3c: str | None) -> bool:
+    """
+    Whether the trace could be sampled: False is certain, True is to be found out.
+
+    Both formats end with the flags, whose lowest bit says it. What is malformed counts as not sampled
+    when it ends like that.
+    """
+    if jaeger is None:
+        return not trace.starts_none if w3c is None else w3c[-1:] not in _unsampled
+    return jaeger[-1:] not in _unsampled or not (w3c is None or w3c[-1:] in _unsampled)
 
 
 def _find(names: tuple[str, ...]) -> Raw | None:

@@ -119,7 +119,8 @@ class Operation:
         if self._seconds is not None:
             return self._seconds
         seconds = self._seconds = monotonic() - self.started
-        self.detach()
+        if self._token is not None:
+            self.detach()
         if self.instrument.counts:
             self.instrument.record(self.outcome, self.count, seconds)
         if self._span is not None:
@@ -181,6 +182,7 @@ class Instrument:
         self.target = target
         self.name = name or f"{system} {target}"
         self._inbound = kind in ("server", "consumer")
+        self._lazily = kind == "consumer"
         self.counts = metrics is not None
         self._metrics = metrics
         self._labels = {key: str(value) for key, value in (labels or {}).items()}
@@ -195,7 +197,7 @@ class Instrument:
 
         *headers* came in with it; the kinds that go out take none. Never raises because of them.
         """
-        if self.kind == "consumer":
+        if self._lazily:
             return self._start_message(headers, count)
         return self._start_inbound(headers, count) if self._inbound else self._start_inside(count)
 
@@ -217,16 +219,18 @@ class Instrument:
 
     def _start_message(self, headers: Mapping[str, str] | None, count: int) -> Operation:
         """As `_start_inbound`, but what *headers* say is read when somebody asks."""
-        try:
-            raw = incoming.pick(headers) if headers else incoming.NOTHING
-            if raw is None or (trace.backend is not None and incoming.may_be_sampled(raw)):
-                return self._start_inbound(headers, count)
-        except Exception:  # noqa: BLE001 - headers come from outside; no message fails because of them
-            return self._start_inbound(headers, count)
         operation = Operation(self, count)
         if headers:
+            try:
+                raw = incoming.pick(headers)
+            except Exception:  # noqa: BLE001 - headers come from outside; no message fails because of them
+                raw = None
+            if raw is None:
+                return self._start_inbound(headers, count)
             operation._raw = raw
             operation._headers = headers
+        elif not trace.starts_none:
+            return self._start_inbound(headers, count)
         operation._id_token = correlation.id_variable.set(operation)
         if correlation.forwarded_variable.get():
             operation._forwarded_token = correlation.forwarded_variable.set(None)
