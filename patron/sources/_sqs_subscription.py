@@ -137,7 +137,8 @@ class SqsSubscription:
         for batch in aws.batches_of(BATCH, [*self._held.values(), *unseen]):
             self._crew.soon(partial(self._return, batch))
         self._held.clear()
-        if self._receivers.join(until) and self._crew.close(until):
+        ended = [self._receivers.join(until), self._crew.close(until)]
+        if all(ended):
             self._queues.close()
             self._waiting.close()
 
