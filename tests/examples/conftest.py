@@ -31,10 +31,10 @@ def shop(tmp_path: Path) -> Iterator[object]:
     class Shop(harness.ServiceProcess):  # type: ignore[misc,name-defined]
         database = tmp_path / "shop.db"
 
-        def run(self, **env: str) -> Shop:
+        def run(self, wait: bool = True, **env: str) -> Shop:
             config = str(ROOT / "examples" / "quickstart" / "config.yaml")
             command = (harness.sys.executable, "-m", "patron", "run", config)
-            self.start(*command, env={"SHOP_DATABASE": str(self.database), **env})
+            self.start(*command, env={"SHOP_DATABASE": str(self.database), **env}, wait=wait)
             return self
 
     process = Shop(tmp_path, harness.free_port())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -21,6 +22,13 @@ ORDER = {"customer": "c1", "items": [{"sku": "A1", "quantity": 2}]}
 def post(shop: Any, order: Any, **headers: str) -> Any:
     body = order if isinstance(order, bytes) else json.dumps(order).encode()
     return shop.request("POST", "/orders", body, Content_Type="application/json", **headers)
+
+
+def alive(shop: Any) -> bool:
+    try:
+        return shop.get("/alive").status == 200
+    except OSError:
+        return False
 
 
 def status_of(shop: Any, order_id: str) -> str:
@@ -115,6 +123,70 @@ def test_a_full_disk_is_a_503_that_says_when_to_come_back_and_nothing_is_half_wr
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The variables that lead the shop to a broker, with a topic of its own."""
+    kind, server, variable = request.param
+    if kind == "memory":
+        return {"SOURCE": kind}
+    url = request.getfixturevalue(server).url
+    return {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "SOURCE": kind,
+        "SHOP_TOPIC": f"shop-{uuid4().hex[:8]}",
+        variable: url,
+    }
+
+
+on_each = pytest.mark.parametrize(
+    "queue",
+    [
+        ("memory", "", ""),
+        pytest.param(("kafka", "kafka", "KAFKA_URL"), marks=pytest.mark.broker),
+        pytest.param(("amqp", "rabbitmq", "AMQP_URL"), marks=pytest.mark.broker),
+        pytest.param(("sqs", "sqs", "AWS_ENDPOINT_URL"), marks=pytest.mark.broker),
+    ],
+    ids=["memory", "kafka", "amqp", "sqs"],
+    indirect=True,
+)
+
+
+@on_each
+def test_it_runs_on_any_queue_by_the_environment_alone(shop: Any, queue: dict[str, str]) -> None:
+    shop.run(**queue)
+    good = json.loads(post(shop, ORDER).body)
+    bad = json.loads(post(shop, {**ORDER, "items": [{"sku": "POISON", "quantity": 1}]}).body)
+    later = json.loads(post(shop, ORDER).body)
+    shop.until(lambda: status_of(shop, good["id"]) == status_of(shop, later["id"]) == "processed")
+    shop.until(lambda: shop.json("/dead-letters")["dead_letters"])
+    [letter] = shop.json("/dead-letters")["dead_letters"]
+    assert (letter["order"]["id"], "POISON" in json.dumps(letter["headers"])) == (bad["id"], True)
+    shop.signal(signal.SIGTERM)
+    assert shop.wait() == 0
+
+
+@pytest.mark.parametrize("kind", ["kafka", "amqp", "sqs"])
+def test_an_order_is_a_503_and_no_promise_while_the_broker_is_away(shop: Any, kind: str) -> None:
+    away = {
+        "KAFKA_URL": "127.0.0.1:1",
+        "AMQP_URL": "amqp://127.0.0.1:1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    }
+    keys = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
+    shop.run(wait=False, SOURCE=kind, **away, **keys)
+    shop.until(lambda: alive(shop))
+    answer = post(shop, ORDER)
+    assert answer.status == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert shop.get("/ready").status == 503, "nobody has read the queue yet"
+
+
 def integrity(database: Path) -> str:
     from patron import SqliteSource
 
@@ -126,12 +198,28 @@ def integrity(database: Path) -> str:
         connection.close()
 
 
+def replayed(folder: Path, orders: int, queue: dict[str, str]) -> dict[str, str]:
+    """What ``replay.py`` counted."""
+    script = ROOT / "examples" / "quickstart" / "replay.py"
+    command = [sys.executable, str(script), "--orders", str(orders), "--folder", str(folder)]
+    given = {name: value for name, value in queue.items() if name != "SHOP_TOPIC"}
+    ran = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=360, env={**os.environ, **given}
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return {
+        name: value.strip() for name, _, value in (line.partition("  ") for line in ran.stdout.splitlines())
+    }
+
+
 @pytest.mark.stress
 def test_no_order_is_lost_while_processes_are_killed(tmp_path: Path) -> None:
-    script = ROOT / "examples" / "quickstart" / "replay.py"
-    command = [sys.executable, str(script), "--orders", "1500", "--folder", str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    figures = dict(line.split("  ", 1) for line in ran.stdout.splitlines() if "  " in line)
-    assert figures["accepted (201)"].strip() == "1500"
-    assert figures["lost"].strip() == "0"
+    figures = replayed(tmp_path, 1500, {"SOURCE": ""})
+    assert (figures["accepted (201)"], figures["lost"]) == ("1500", "0")
+
+
+@pytest.mark.stress
+@on_each
+def test_no_order_is_lost_in_any_queue(tmp_path: Path, queue: dict[str, str]) -> None:
+    figures = replayed(tmp_path, 300, queue)
+    assert (figures["accepted (201)"], figures["lost"]) == ("300", "0")
