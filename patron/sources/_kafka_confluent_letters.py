@@ -13,6 +13,7 @@ from patron.sources import _kafka_handled as handling
 from patron.sources._kafka_codes import MISSING_TOPIC
 from patron.sources._kafka_confluent_library import (
     END,
+    MOVING,
     Health,
     KafkaError,
     KafkaException,
@@ -136,7 +137,7 @@ class ConfluentLetters:
                 if record.offset() not in shelf.handled:
                     shelf.shown.add(record.offset())
                     yield message_of(record, partition, record.offset(), 0, 1, True)
-            elif error.code() != KafkaError._PARTITION_EOF and not error.retriable():
+            elif error.code() != KafkaError._PARTITION_EOF and error.code() not in MOVING:
                 raise KafkaException(error)
 
     def _handle(self, partition: Partition, offsets: set[int]) -> None:

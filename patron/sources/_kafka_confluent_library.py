@@ -20,7 +20,7 @@ from patron.sources import _kafka_codes as codes
 
 try:
     import confluent_kafka
-    from confluent_kafka import OFFSET_END, OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
+    from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
     from confluent_kafka.admin import AdminClient, NewTopic
 except ImportError as error:
     raise MissingExtra("confluent-kafka", "confluent") from error
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "END",
-    "NONE",
+    "MOVING",
     "Client",
     "Health",
     "KafkaError",
@@ -50,13 +50,9 @@ Client = Any
 """A consumer, producer or admin client of confluent-kafka."""
 
 END = OFFSET_END
-NONE = OFFSET_INVALID
 
-_UNREACHABLE = frozenset(
-    {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._DESTROY}
-)
 # NOT_LEADER and so on: what a question to a cluster in motion, or to a new topic, is answered for a moment.
-_MOVING = frozenset(
+MOVING = frozenset(
     {3, 5, 6, 7, 14, 15, 16, 74, 75, 76, 78, 88, KafkaError._WAIT_COORD, KafkaError._TRANSPORT}
 )
 _REFUSED = frozenset({KafkaError._AUTHENTICATION})
@@ -183,7 +179,7 @@ def patiently(ask: Callable[[], Sequence[TopicPartition]], timeout: float) -> Se
                     raise KafkaException(each.error)
             return answers
         except KafkaException as error:
-            if error.args[0].code() not in _MOVING or monotonic() > until:
+            if error.args[0].code() not in MOVING or monotonic() > until:
                 raise
         sleep(0.02)
 
@@ -200,13 +196,16 @@ def translated(doing: str) -> Iterator[None]:
 def translation(error: KafkaError, doing: str) -> SourceError:
     """Our error for *error* of the driver, whose own codes are below 0."""
     code, text = error.code(), f"{doing}: {error.name()}: {error.str()}"
-    if code > 0 and not error.fatal():
+    if error.fatal() or code == KafkaError._FATAL:
+        fenced = code == codes.FENCED or "group.instance.id" in error.str()
+        return codes.refusal(codes.FENCED, doing, error.str()) if fenced else NotASource(text)
+    if code > 0:
         return codes.refusal(code, doing, f"{error.name()}: {error.str()}")
-    if code == codes.FENCED or error.fatal() or code in _REFUSED:
-        return codes.refusal(code, doing, text) if code == codes.FENCED else NotASource(text)
+    if code in _REFUSED:
+        return NotASource(text)
     if code in _LOST:
         return Stale(f"{text}: the group goes on without us")
-    return ConnectionLost(text) if code in _UNREACHABLE else SourceError(text)
+    return SourceError(text)  # the library connects again by itself
 
 
 def _made(make: Callable[..., Client], given: dict[str, Any]) -> Client:

@@ -15,6 +15,7 @@ from patron.slots import worker_slot
 from patron.sources import _kafka_start as starting
 from patron.sources._kafka_confluent_library import (
     END,
+    MOVING,
     Client,
     Health,
     KafkaError,
@@ -68,6 +69,7 @@ class ConfluentSubscription:
         self._places: dict[Any, Lane] = {}
         self._alone = len(source.topics) == 1
         self._generation = 0
+        self._since: dict[Hashable, int] = {}  # partition to the generation in which it came
         self._gauges = OffsetGauges(source.group)
         self._ends: dict[Partition, int] = {}
         self._waiting: list[Any] = []
@@ -113,6 +115,9 @@ class ConfluentSubscription:
     def ack(self, messages: Sequence[Message]) -> None:
         """Commit the offset after the last of *messages* in each partition."""
         last, stale = self._lanes.furthest(messages)
+        for lane in [lane for lane, message in last.items() if self._outdated(message)]:
+            stale += [message for message in messages if message.lane == lane]
+            del last[lane]
         if last:
             self._commit([_after(message) for message in last.values()])
             for lane, message in last.items():
@@ -126,6 +131,9 @@ class ConfluentSubscription:
         ours, stale = self._lanes.grouped(messages)
         until = monotonic() + delay if delay > 0 else 0.0
         for key, given in ours.items():
+            if self._outdated(given[0]):
+                stale += given
+                continue
             lane = self._lanes[key]
             self._seek(lane, lane.give_back(given, until))
             if until:
@@ -237,7 +245,7 @@ class ConfluentSubscription:
             received.append(_unreadable(record, lane, self._generation, error.str()))
         elif code == KafkaError._MAX_POLL_EXCEEDED:
             log.warn("consumer left its group", group=self._source.group, why=error.str())
-        elif not error.retriable():
+        elif code not in MOVING:
             raise translation(error, "cannot fetch")
 
     def _watch(self, alive: bool) -> None:
@@ -264,6 +272,10 @@ class ConfluentSubscription:
             return bool(self._consumer.list_topics(self._source.topics[0], timeout=_LOOK_EVERY / 2))
         except KafkaException:
             return False
+
+    def _outdated(self, message: Message) -> bool:
+        """Whether *message* is from before its partition, which is ours now, was away."""
+        return message.generation < self._since[message.lane]
 
     # Committing
 
@@ -297,6 +309,7 @@ class ConfluentSubscription:
             lane = self._lanes.assign(at, starts[at])
             lane.end = ends.get(at)
             self._places[at.partition if self._alone else at] = lane
+            self._since[at] = self._generation
         if self._paused:
             client.pause(given)
         log.info("partitions assigned", group=self._source.group, partitions=len(self._lanes), new=len(fresh))
@@ -390,11 +403,24 @@ class ConfluentSubscription:
         log.warn(
             "reading goes on where start says", topic=at.topic, partition=at.partition, why=why, now=offset
         )
-        self._seek(lane, offset)
         fresh = self._lanes.assign(at, offset)
         fresh.end = lane.end
         self._places[at.partition if self._alone else at] = fresh
+        self._begin_again(fresh)
         return Revoked(frozenset([at]))
+
+    def _begin_again(self, lane: Lane) -> None:
+        """Let the library, which has given up on the partition of *lane*, read it from where *lane* says."""
+        at = [TopicPartition(*lane.partition, lane.delivered)]
+        with translated("cannot read on"):
+            if self._source.assignment == "cooperative":
+                self._consumer.incremental_unassign(at)
+                self._consumer.incremental_assign(at)
+                return
+            # It takes one partition away from an eager member only together with the others.
+            self._waiting.clear()
+            self._consumer.assign([TopicPartition(*each.partition, each.delivered) for each in self._lanes])
+            self._consumer.pause([TopicPartition(*held) for held in self._held if held in self._lanes])
 
     # Statistics
 

@@ -10,6 +10,7 @@ from patron.errors import NotASource, SourceError
 from patron.observe import log
 from patron.sources._kafka_codes import MISSING_TOPIC
 from patron.sources._kafka_confluent_library import (
+    MOVING,
     Client,
     Health,
     KafkaException,
@@ -55,7 +56,7 @@ def _missing(client: Client, source: KafkaSource, topics: Sequence[str]) -> list
         error = answer[topic].error
         if error is not None and error.code() == MISSING_TOPIC:
             missing.append(topic)
-        elif error is not None and not error.retriable():
+        elif error is not None and error.code() not in MOVING:
             raise translation(error, f"cannot look at topic {topic}")
     return missing
 
