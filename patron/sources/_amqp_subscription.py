@@ -12,7 +12,7 @@ from typing import Any
 
 from patron.consumer.source import Message, Stats
 from patron.errors import ConnectionLost, NotASource, SourceError, Stale
-from patron.sources._amqp_connection import Channel, ChannelClosed, Connection
+from patron.sources._amqp_connection import ChannelClosed, Connection
 from patron.sources._amqp_messages import Delivery, message_of
 from patron.sources._amqp_tags import Tags
 
@@ -63,7 +63,7 @@ class AmqpSubscription:
         self._channel = connection.channel()
         self._channel.driver.add_on_cancel_callback(self._on_cancel)
         self._channel.deliver_to(self._on_delivery)
-        self._looking: Channel | None = None
+        self._looking = connection.channel()
         self._look_at = monotonic() + STATS_EVERY
         self._generation = next(_generations)
         self._consumer: str | None = None
@@ -247,7 +247,7 @@ class AmqpSubscription:
         """Ask for the depth, on a channel of its own, for a refusal closes it; a later turn brings the answer."""
         self._look_at = monotonic() + STATS_EVERY
         try:
-            if self._looking is None or self._looking.closed:
+            if self._looking.closed:
                 self._looking = self._connection.channel()
             with self._looking.using() as driver:
                 driver.queue_declare(self._queue, passive=True, callback=self._on_depth)
