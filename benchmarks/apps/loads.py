@@ -33,6 +33,17 @@ class Kafka:
         self.url = url
         self._filled: set[str] = set()
 
+    def version(self) -> str:
+        """Of the broker, as far as the protocol tells it."""
+        from kafka import KafkaAdminClient
+
+        admin = KafkaAdminClient(bootstrap_servers=self.url)
+        try:
+            broker = admin.describe_cluster()["brokers"][0]
+            return "Kafka " + str(admin.get_broker_version_data(broker.get("broker_id", 0))).strip("<>").split()[-1]
+        finally:
+            admin.close()
+
     def fill(self, case: dict[str, Any]) -> None:
         """Name a topic with so many messages, made when it is not there, and a new group."""
         topic = f"bench-{case['count']}-{case['partitions']}-{id(self)}"
@@ -109,6 +120,17 @@ class RabbitMQ:
     def __init__(self, url: str) -> None:
         self.url = url
 
+    def version(self) -> str:
+        """Of the broker."""
+        import pika
+
+        connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        try:
+            version = connection._impl.server_properties["version"]
+        finally:
+            connection.close()
+        return f"RabbitMQ {version if isinstance(version, str) else version.decode()} (classic queue, persistent messages)"
+
     def fill(self, case: dict[str, Any]) -> None:
         """Name a new queue, with so many messages in it."""
         queue = f"bench-{uuid.uuid4()}"
@@ -170,6 +192,10 @@ class Sqs:
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_DEFAULT_REGION": "eu-west-1",
         }
+
+    def version(self) -> str:
+        """There is none."""
+        return "canned answers for SQS"
 
     def fill(self, case: dict[str, Any]) -> None:
         """Name a queue, which the server knows from the first request on."""
