@@ -83,6 +83,6 @@ def test_the_readme_names_every_page() -> None:
     assert [p.name for p in (ROOT / "docs").glob("*.md") if f"docs/{p.name}" not in text] == []
 
 
-@pytest.mark.parametrize("block", blocks(ROOT / "README.md", "sh"), ids=range(4))
+@pytest.mark.parametrize("block", blocks(ROOT / "README.md", "sh"), ids=range(5))
 def test_the_commands_of_the_readme_are_shell(block: str) -> None:
     assert subprocess.run(["bash", "-n"], input=block, text=True, check=False).returncode == 0

@@ -188,6 +188,11 @@ class AmqpSource:
 
     def _make_target(self, connection: Connection, topic: str) -> bool:
         """See that messages published to *topic* arrive somewhere; whether it may have been made."""
+        if (
+            topic == self.queue
+        ):  # a publisher may be there before the consumer, which would find it made otherwise
+            self._make_own(connection)
+            return self.create
         topology = self._topology()
         exchange, _ = self._route(topic)
         if exchange and not self.create:

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pika
@@ -116,6 +117,16 @@ def test_a_queue_is_made_of_the_kind_that_is_asked_for(world, kind):
     world.declare(
         world.name, **{"x-queue-type": kind, "x-single-active-consumer": True, "x-max-length": 9}
     )  # the broker compares
+
+
+def test_a_publisher_that_comes_first_makes_the_queue_as_the_consumer_would(world):
+    with closing(
+        world.source(single_active=True, queue_arguments={"x-max-length": 9}).publisher()
+    ) as publisher:
+        publisher.publish(world.name, b"1")
+    world.declare(
+        world.name, **{"x-queue-type": "classic", "x-single-active-consumer": True, "x-max-length": 9}
+    )
 
 
 def test_what_is_there_is_left_as_it_is(world):
