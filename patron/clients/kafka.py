@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from patron import encoding
-from patron.clients._kafka_delivery import Connection, Delivery, Driver, Record, RecordMetadata, Unconfirmed
+from patron.clients._kafka_delivery import Connection, Delivery, Record, RecordMetadata, Unconfirmed
+from patron.clients._kafka_settings import Security, Settings, addresses
 from patron.clients._sending import PerProcess, budget, check_timeout, encoded
 from patron.errors import BatchFailed, ConfigError, EncodeError, PublishFailed
 from patron.observe import Instrument, log
@@ -90,7 +91,15 @@ class KafkaProducer:
             waits for its *timeout*, then fails.
         max_unconfirmed_bytes: likewise their bytes, payload, key, headers and some overhead.
         driver: ``kafka-python`` (extra ``kafka``) or ``confluent`` (extra ``confluent``), several times as fast.
-        options: further settings of the driver by its own names, such as those for SASL and TLS.
+        security_protocol: ``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``.
+        sasl_mechanism: such as ``PLAIN``, ``SCRAM-SHA-512`` or ``OAUTHBEARER``.
+        sasl_username: for ``PLAIN`` and ``SCRAM``.
+        sasl_password: for ``PLAIN`` and ``SCRAM``.
+        ssl_cafile: certificates to trust, as a PEM file; None: those of the system.
+        ssl_certfile: the client's certificate, as a PEM file.
+        ssl_keyfile: its private key, as a PEM file.
+        ssl_password: the password of the key.
+        options: any other setting, by the name that the driver has for it; wins over the ones above.
     """
 
     def __init__(
@@ -106,15 +115,39 @@ class KafkaProducer:
         max_unconfirmed: int = 10_000,
         max_unconfirmed_bytes: int = 32 * 1024 * 1024,
         driver: Literal["kafka-python", "confluent"] = "kafka-python",
+        security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT",
+        sasl_mechanism: str | None = None,
+        sasl_username: str | None = None,
+        sasl_password: str | None = None,
+        ssl_cafile: str | None = None,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+        ssl_password: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         check_timeout("timeout", timeout)
-        self.brokers = _addresses(brokers)
         self.timeout = timeout
         self.content_type = content_type
         self._bounds = (max_unconfirmed, max_unconfirmed_bytes)
-        self._settings = _Settings(
-            self.brokers, client_id, timeout, linger, compression, partitioner, driver, dict(options or {})
+        self._settings = Settings(
+            addresses(brokers),
+            client_id,
+            timeout,
+            linger,
+            compression,
+            partitioner,
+            driver,
+            Security(
+                security_protocol,
+                sasl_mechanism,
+                sasl_username,
+                sasl_password,
+                ssl_cafile,
+                ssl_certfile,
+                ssl_keyfile,
+                ssl_password,
+            ),
+            dict(options or {}),
         )
         self._connection = PerProcess(self._open, self._close, "Kafka producer")
         self._failures = Seldom()
@@ -268,77 +301,6 @@ class KafkaProducer:
     def _close(self, connection: Connection) -> None:
         if left := connection.close(self.timeout):
             log.error("messages given up", messages=left, waited=self.timeout)
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What the drivers are told, and how each is."""
-
-    brokers: tuple[str, ...]
-    client_id: str
-    timeout: float
-    linger: float
-    compression: str | None
-    partitioner: str
-    driver: str
-    options: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("driver", self.driver, ("kafka-python", "confluent")),
-            ("partitioner", self.partitioner, ("murmur2", "fnv1a")),
-            ("compression", self.compression, (None, "gzip", "snappy", "lz4", "zstd")),
-        ):
-            if value not in known:
-                raise ConfigError(f"{name} {value!r} is unknown: use {', '.join(map(str, known))}")
-        if not 0 <= self.linger < self.timeout:
-            raise ConfigError(f"linger {self.linger} must be at least 0 and below the timeout {self.timeout}")
-
-    def driver_within(self, timeout: float) -> Driver:
-        """A driver, connected within *timeout* seconds."""
-        return self._confluent(timeout) if self.driver == "confluent" else self._kafka_python(timeout)
-
-    def _kafka_python(self, timeout: float) -> Driver:
-        from patron.clients._kafka_python import Fnv1a, KafkaPythonDriver
-
-        chosen = {"partitioner": Fnv1a()} if self.partitioner == "fnv1a" else {}
-        config = {
-            "bootstrap_servers": list(self.brokers),
-            "client_id": self.client_id,
-            "compression_type": self.compression,
-            "linger_ms": round(self.linger * 1000),
-            "delivery_timeout_ms": round(self.timeout * 1000),
-            "request_timeout_ms": round((self.timeout - self.linger) * 500),
-            "max_block_ms": round(self.timeout * 1000),
-            "metrics_enabled": False,
-            **chosen,
-        }
-        return KafkaPythonDriver({**config, **self.options}, timeout)
-
-    def _confluent(self, timeout: float) -> Driver:
-        from patron.clients._kafka_confluent import ConfluentDriver
-
-        config = {
-            "bootstrap.servers": ",".join(self.brokers),
-            "client.id": self.client_id,
-            "compression.type": self.compression or "none",
-            "linger.ms": self.linger * 1000,
-            "enable.idempotence": True,
-            "delivery.timeout.ms": round(self.timeout * 1000),
-            "request.timeout.ms": round((self.timeout - self.linger) * 500),
-            "partitioner": f"{self.partitioner}_random",
-        }
-        return ConfluentDriver({**config, **self.options}, timeout)
-
-
-def _addresses(brokers: str | Sequence[str]) -> tuple[str, ...]:
-    given = brokers.split(",") if isinstance(brokers, str) else brokers
-    found = tuple(each.strip() for each in given)
-    if not found or not all(found):
-        raise ConfigError(
-            f"brokers {brokers!r} has an empty value: give host:port, several separated by commas"
-        )
-    return found
 
 
 @functools.lru_cache(maxsize=1024)

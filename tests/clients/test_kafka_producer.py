@@ -399,6 +399,7 @@ def test_what_is_unconfirmed_at_the_close_fails_and_is_told(
         ({"brokers": "a:1", "partitioner": "crc32"}, "use murmur2, fnv1a"),
         ({"brokers": "a:1", "compression": "zip"}, "use None, gzip"),
         ({"brokers": "a:1", "max_unconfirmed": 0}, "max_unconfirmed"),
+        ({"brokers": "a:1", "security_protocol": "TLS"}, "use PLAINTEXT, SSL"),
     ],
 )
 def test_a_wrong_setting_is_refused_before_anything_is_opened(settings: dict[str, Any], problem: str) -> None:
@@ -413,3 +414,22 @@ def test_an_option_that_the_driver_does_not_know_is_a_wrong_setting(kafka: Kafka
         pytest.raises(ConfigError, match="refuses"),
     ):
         producer.send("orders", b"")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_password_is_shown_nowhere(silent: str, driver: Any) -> None:
+    with (
+        KafkaProducer(
+            silent,
+            driver=driver,
+            timeout=0.5,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="PLAIN",
+            sasl_username="shop",
+            sasl_password="s3cr3t",
+        ) as producer,
+        capture() as seen,
+    ):
+        with pytest.raises(PublishFailed, match="no Kafka broker answered") as caught:
+            producer.send("orders", b"")
+        assert "s3cr3t" not in f"{caught.value} {vars(producer)} {seen.lines}"
