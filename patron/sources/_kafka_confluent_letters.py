@@ -24,6 +24,7 @@ from patron.sources._kafka_confluent_library import (
     translated,
 )
 from patron.sources._kafka_confluent_message import message_of
+from patron.sources._kafka_confluent_start import OLDEST, offsets_at
 from patron.sources._kafka_handled import Shelf
 from patron.sources._kafka_lanes import Partition
 
@@ -34,8 +35,6 @@ __all__ = ["ConfluentLetters"]
 
 _WAIT = 10.0
 """Seconds that a question to the broker may take."""
-
-_OLDEST = -2  # as the time stamp of a request ListOffsets, where -1 is END
 
 
 class ConfluentLetters:
@@ -107,18 +106,11 @@ class ConfluentLetters:
         if about.error is not None and about.error.code() == MISSING_TOPIC:
             raise NotASource(f"no topic {self._topic} in Kafka")
         partitions = [Partition(self._topic, number) for number in sorted(about.partitions)]
-        first, end = self._times(partitions, _OLDEST), self._times(partitions, END)
+        first, end = (offsets_at(self._consumer, partitions, moment, _WAIT) for moment in (OLDEST, END))
         for at in partitions:
             base, handled = self._committed(at)
             self._shelves[at] = Shelf(max(base, first[at]), handled, end[at])
         self._consumer.assign([TopicPartition(*at, shelf.base) for at, shelf in self._shelves.items()])
-
-    def _times(self, partitions: Sequence[Partition], moment: int) -> dict[Partition, int]:
-        asked = [TopicPartition(*at, moment) for at in partitions]
-        return {
-            Partition(each.topic, each.partition): each.offset
-            for each in patiently(lambda: self._consumer.offsets_for_times(asked, timeout=_WAIT), _WAIT)
-        }
 
     def _committed(self, at: Partition) -> tuple[int, set[int]]:
         asked = [TopicPartition(*at)]

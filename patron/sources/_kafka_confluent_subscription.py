@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,7 @@ from patron.consumer.source import Message, Revoked, Stats
 from patron.errors import ConnectionLost, SourceError, Stale
 from patron.observe import log
 from patron.slots import worker_slot
-from patron.sources import _kafka_start as starting
 from patron.sources._kafka_confluent_library import (
-    END,
     MOVING,
     Client,
     Health,
@@ -22,12 +20,12 @@ from patron.sources._kafka_confluent_library import (
     KafkaException,
     TopicPartition,
     consumer,
-    patiently,
     reach,
     translated,
     translation,
 )
 from patron.sources._kafka_confluent_message import message_of
+from patron.sources._kafka_confluent_start import places_to_begin, starting_points
 from patron.sources._kafka_confluent_topics import check_or_make
 from patron.sources._kafka_lanes import Lane, Lanes, Partition
 from patron.sources._kafka_metrics import OffsetGauges
@@ -39,7 +37,6 @@ __all__ = ["ConfluentSubscription"]
 
 _ASSIGNORS = {"cooperative": "cooperative-sticky", "eager": "range,roundrobin"}
 _LOOK_EVERY = 1.0
-_OLDEST = -2  # as the time stamp of a request ListOffsets, where -1 is END
 
 # Where the offset to read from is not there; librdkafka says which it was only in words.
 _NOWHERE = frozenset(
@@ -298,7 +295,7 @@ class ConfluentSubscription:
             return
         fresh = [Partition(each.topic, each.partition) for each in partitions]
         try:
-            starts, ends = self._starts(client, fresh)
+            starts, ends = places_to_begin(client, self._source, fresh)
             given = [TopicPartition(*at, starts[at]) for at in fresh]
             self._take(client, given)
         except (KafkaException, SourceError) as error:
@@ -348,58 +345,13 @@ class ConfluentSubscription:
             self._changes.append(Revoked(gone))
         self._give(client, partitions)
 
-    # Where to begin
-
-    def _starts(
-        self, client: Client, fresh: list[Partition]
-    ) -> tuple[dict[Partition, int], dict[Partition, int]]:
-        """Where to read *fresh* from, and where they end now."""
-        wait = self._source.request_timeout
-        asked = [TopicPartition(*at) for at in fresh]
-        found = patiently(lambda: client.committed(asked, timeout=wait), wait) if fresh else []
-        starts = {Partition(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
-        ends = self._times(client, fresh, END)
-        missing = [at for at in fresh if at not in starts]
-        for at, offset in self._points(client, missing).items():
-            log.info(
-                "group starts",
-                group=self._source.group,
-                topic=at.topic,
-                partition=at.partition,
-                offset=offset,
-            )
-            starts[at] = offset
-        if missing and self._source.start != starting.OLDEST:
-            # Else a member that gets the partition before the first commit would start later.
-            with contextlib.suppress(KafkaException):
-                client.commit(offsets=[TopicPartition(*at, starts[at]) for at in missing], asynchronous=False)
-        return starts, ends
-
-    def _points(self, client: Client, partitions: list[Partition]) -> dict[Partition, int]:
-        """Where the settings say to start in *partitions*."""
-        point = starting.point(self._source.start, time.time())
-        if point == starting.OLDEST:
-            return self._times(client, partitions, _OLDEST)
-        ends = self._times(client, partitions, END)
-        if point == starting.NEWEST:
-            return ends
-        found = self._times(client, partitions, point)
-        return {at: ends[at] if found[at] < 0 else found[at] for at in partitions}
-
-    def _times(self, client: Client, partitions: Iterable[Partition], moment: int) -> dict[Partition, int]:
-        """The first offsets at or after *moment*, in milliseconds since the epoch; -1 where there is none."""
-        asked = [TopicPartition(*at, moment) for at in partitions]
-        if not asked:
-            return {}
-        wait = self._source.request_timeout
-        found = patiently(lambda: client.offsets_for_times(asked, timeout=wait), wait)
-        return {Partition(each.topic, each.partition): each.offset for each in found}
+    # Where reading cannot go on
 
     def _restart(self, lane: Lane, why: str) -> Revoked:
         """Read *lane* from where the settings say, as if it had just been assigned."""
         at = lane.partition
         with translated("cannot look up offsets"):
-            offset = self._points(self._consumer, [at])[at]
+            offset = starting_points(self._consumer, self._source, [at])[at]
         log.warn(
             "reading goes on where start says", topic=at.topic, partition=at.partition, why=why, now=offset
         )
