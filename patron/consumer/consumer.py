@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from patron import resources
 from patron.component import Stop, Verdict, Work
 from patron.consumer.engine import Engine
-from patron.consumer.settings import Batch, ConsumerSettings, OnExhausted, Order
+from patron.consumer.settings import Batch, ConsumerSettings, OnExhausted, Order, Readiness
 from patron.consumer.source import Source
 from patron.errors import ConfigError
 from patron.reliability.retry import RetryPolicy
@@ -22,6 +22,7 @@ _CREATED: Mapping[str, Any] = {
     "state": "created",
     "connected": False,
     "assigned": 0,
+    "caught_up": False,
     "lag": None,
     "held": 0,
     "in_flight": 0,
@@ -41,7 +42,8 @@ class _Changes(TypedDict, total=False):
     batch: Batch | None
     order: Order
     decode_as: str | None
-    readiness: Literal["assigned", "required"]
+    readiness: Readiness
+    on_caught_up: Callable[..., object] | None
     max_poll_age: float
     max_lag: int | None
     reconnect: RetryPolicy
@@ -92,7 +94,16 @@ class Consumer:
     def run(self, stop: Stop) -> None:
         """Consume until *stop* is set; see `patron.component.Component.run` and `Engine.run`."""
         process = resources.bind(self.processor)
-        engine = Engine(self.name, self.source, process, self.settings, clock=self._clock, now=self._now)
+        told = self.settings.on_caught_up
+        engine = Engine(
+            self.name,
+            self.source,
+            process,
+            self.settings,
+            clock=self._clock,
+            now=self._now,
+            on_caught_up=None if told is None else resources.bind(told, given=0),
+        )
         self._engine = engine
         engine.run(stop)
 

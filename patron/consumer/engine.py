@@ -25,6 +25,7 @@ from patron.consumer.settings import ConsumerSettings
 from patron.consumer.settling import Settler
 from patron.consumer.source import Message, Revoked, Source, Subscription
 from patron.consumer.state import State
+from patron.consumer.watching import Watcher
 from patron.consumer.worker import Tools, Worker, describe
 from patron.errors import ConnectionLost, NotASource, SourceError, Stale
 from patron.observe import log
@@ -64,6 +65,7 @@ class Engine:
         settings: how it works.
         clock: monotonic seconds, for retries and leases.
         now: seconds since the epoch, for ages and time stamps.
+        on_caught_up: called once when everything is processed that was there at the first assignment.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        on_caught_up: Callable[[], object] | None = None,
     ) -> None:
         self._name = name
         self._source = source
@@ -101,12 +104,14 @@ class Engine:
             clock=clock,
             now=now,
             batched=settings.batch is not None,
+            dedupe=settings.batch is not None and settings.batch.dedupe,
         )
         self._workers = [
             Worker(f"{name}-worker-{number}", tools, self._desk, hand)
             for number, hand in enumerate(self._hands)
         ]
         self._state = State()
+        self._watcher = Watcher(name, self._state, self._metrics, now, on_caught_up)
         self._settler = Settler(name, self._desk, self._metrics, clock, self._state.note)
         self._prepared = False
         self._reserve: float | None = None
@@ -116,6 +121,11 @@ class Engine:
         self._keep_alive_at = 0.0
 
     # Any thread
+
+    @property
+    def _held(self) -> int:
+        """Messages received and not settled."""
+        return self._desk.size + len(self._settler.finished)
 
     def in_flight(self) -> list[Work]:
         """What the workers work on now."""
@@ -129,8 +139,9 @@ class Engine:
             "state": state.phase,
             "connected": state.connected,
             "assigned": state.stats.assigned,
+            "caught_up": state.caught_up,
             "lag": state.stats.lag,
-            "held": self._desk.size + len(self._settler.finished),
+            "held": self._held,
             "in_flight": self._desk.in_hand,
             "trouble": state.trouble,
         }
@@ -201,7 +212,7 @@ class Engine:
         self._desk.tick()
         self._settler.settle(subscription)
         self._tend(subscription)
-        room = self._settings.held - self._desk.size - len(self._settler.finished)
+        room = self._settings.held - self._held
         if room > 0 and (room >= self._settings.held // 4 or self._desk.hungry):
             self._poll(subscription, room)
         elif not self._desk.make_room():
@@ -215,6 +226,7 @@ class Engine:
         finally:
             self._desk.end_poll()
         self._state.last_poll = monotonic()
+        self._state.quiet = not (received or pressing)
         if received:
             self._receive(received)
 
@@ -282,7 +294,7 @@ class Engine:
         if real >= self._stats_at:
             self._stats_at = real + (STATS_EVERY if self._state.was_assigned else BUSY_POLL)
             try:
-                self._look(subscription)
+                self._watcher.look(subscription, self._held)
             except ConnectionLost:
                 raise
             except SourceError as error:
@@ -300,18 +312,6 @@ class Engine:
             raise
         except SourceError as error:
             log.warn("leases not extended", consumer=self._name, messages=len(held), error=repr(error))
-
-    def _look(self, subscription: Subscription) -> None:
-        stats = self._state.stats = subscription.stats()
-        if stats.assigned and not self._state.was_assigned:
-            self._state.was_assigned = True
-            log.info("consumer has its first assignment", consumer=self._name, assigned=stats.assigned)
-        self._metrics.assigned.set(stats.assigned)
-        self._metrics.in_flight.set(self._desk.size + len(self._settler.finished))
-        if self._state.last_poll is not None:
-            self._metrics.last_poll.set(self._now() - (monotonic() - self._state.last_poll))
-        if stats.lag is not None:
-            self._metrics.lag.set(stats.lag)
 
     def _keep_alive(self, subscription: Subscription) -> None:
         real = monotonic()
@@ -391,6 +391,7 @@ class Engine:
     def _end(self, workers: Sequence[Worker], left: Callable[[], float]) -> None:
         for worker in workers:
             worker.join(max(0.0, min(left(), 3600.0)))
+        self._watcher.join(max(0.0, min(left(), 3600.0)))
         if self._letters is not None:
             self._letters.close()
         self._state.phase = "ended"

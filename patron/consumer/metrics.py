@@ -15,7 +15,8 @@ _LABELS = ("name", "topic")
 
 # What happened to messages: received, processed, failed (one failed try), retried, skipped,
 # requeued, rejected (a processor's own `Reject`), dead-lettered, undecodable, redelivered
-# (received again), stale (finished after it was taken away), given-back (unstarted, at a stop).
+# (received again), deduplicated (a newer one of its key was in the batch), stale (finished after
+# it was taken away), given-back (unstarted, at a stop).
 messages = Counter(
     "component_consumer_message_status_total",
     "Messages by what happened to them.",
@@ -50,6 +51,14 @@ message_age = Gauge(
 # Waiting in the broker, as far as the source can tell.
 lag = Gauge("component_consumer_lag", "Messages that wait in the broker.", _LABELS, across="livemax")
 
+# Of those that wait, as far as the source can tell; 0 when none does.
+oldest_age = Gauge(
+    "component_consumer_oldest_message_age_seconds",
+    "Seconds since the oldest message that waits in the broker was published.",
+    _LABELS,
+    across="livemax",
+)
+
 # The age of the last poll is time() minus this; an age that a hung thread sets itself would lie.
 last_poll = Gauge(
     "component_consumer_last_poll_timestamp_seconds",
@@ -61,7 +70,7 @@ last_poll = Gauge(
 # 1 while the consumer has what it reads assigned, else 0.
 assigned = Gauge("component_consumer_assigned", "Lanes or queues that the consumer may read now.", _LABELS)
 
-METRICS = [messages, processing_seconds, errors, in_flight, message_age, lag, last_poll, assigned]
+METRICS = [messages, processing_seconds, errors, in_flight, message_age, lag, oldest_age, last_poll, assigned]
 
 FORMERLY = {
     "component_kafka_message_status": messages.name,
@@ -89,6 +98,7 @@ class ConsumerMetrics:
         self.in_flight = in_flight.bind(**self._labels)
         self.message_age = message_age.bind(**self._labels)
         self.lag = lag.bind(**self._labels)
+        self.oldest_age = oldest_age.bind(**self._labels)
         self.last_poll = last_poll.bind(**self._labels)
         self.assigned = assigned.bind(**self._labels)
         for status in ("received", "processed", "failed", "dead-lettered"):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from patron.errors import ConfigError
 from patron.reliability.retry import RetryPolicy
 
-__all__ = ["NO_DEAD_LETTERS", "Batch", "ConsumerSettings", "OnExhausted", "Order"]
+__all__ = ["NO_DEAD_LETTERS", "Batch", "ConsumerSettings", "OnExhausted", "Order", "Readiness"]
 
 OnExhausted = Literal["dead-letter", "skip", "requeue", "exit", "ack", "nack", "nack-exit"]
 """What happens after the last try; the last three are the Go original's names of skip, requeue and exit."""
 
 Order = Literal["lane", "key", "none"]
 """What order holds within."""
+
+Readiness = Literal["assigned", "caught-up", "required"]
+"""What makes a consumer ready."""
 
 NO_DEAD_LETTERS = "none"
 """The value of ``dead_letters`` that means: have none."""
@@ -37,10 +40,13 @@ class Batch:
     Args:
         size: messages of a batch at most.
         wait: how long a batch that is not full waits for more.
+        dedupe: of the messages of a batch that have one key, process only the newest; the others are
+            settled unprocessed.
     """
 
     size: int = 100
     wait: float = 0.5
+    dedupe: bool = False
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it, one line each."""
@@ -69,8 +75,11 @@ class ConsumerSettings:
         order: within what messages keep their order: the source's ``lane`` (a partition, a group),
             the message's ``key``, or ``none``.
         decode_as: content type of every body, whatever its header says; None: as the header says.
-        readiness: ``assigned``: ready for good once there was a first assignment; ``required``: not ready
-            while the source is lost, not polled for *max_poll_age*, or behind by more than *max_lag*.
+        readiness: ``assigned``: ready for good once there was a first assignment; ``caught-up``: once everything
+            is processed that was there then; ``required``: not ready while the source is lost, not polled for
+            *max_poll_age*, or behind by more than *max_lag*.
+        on_caught_up: called once, in a thread of its own, when everything is processed that was there at the
+            first assignment; its parameters are filled with resources.
         max_poll_age: how old the last poll may be.
         max_lag: how many messages may wait; None: any number.
         reconnect: how far apart the attempts to reach the source are; its *attempts* do not count.
@@ -88,7 +97,8 @@ class ConsumerSettings:
     batch: Batch | None = None
     order: Order = "lane"
     decode_as: str | None = None
-    readiness: Literal["assigned", "required"] = "assigned"
+    readiness: Readiness = "assigned"
+    on_caught_up: Callable[..., object] | None = None
     max_poll_age: float = 30.0
     max_lag: int | None = None
     reconnect: RetryPolicy = field(default_factory=lambda: RetryPolicy(initial=0.1, cap=30.0))
@@ -142,7 +152,7 @@ class ConsumerSettings:
     def _words(self) -> Iterator[str]:
         yield from _one_of("on_exhausted", self.on_exhausted, (None, *OnExhausted.__args__))  # type: ignore[attr-defined]
         yield from _one_of("order", self.order, Order.__args__)  # type: ignore[attr-defined]
-        yield from _one_of("readiness", self.readiness, ("assigned", "required"))
+        yield from _one_of("readiness", self.readiness, Readiness.__args__)  # type: ignore[attr-defined]
         if self.dead_letters == "":
             yield "dead_letters is empty: name a topic, or leave it out for '<name>.dlq'"
 

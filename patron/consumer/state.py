@@ -19,12 +19,14 @@ class State:
     The state of one run. Any thread may read; only the owner of the subscription writes.
 
     *phase* is one of starting, running, reconnecting, draining, ended. *last_poll* and
-    *trouble_since* are monotonic seconds.
+    *trouble_since* are monotonic seconds. *quiet*: the last poll brought nothing.
     """
 
     phase: str = "starting"
     connected: bool = False
     was_assigned: bool = False
+    caught_up: bool = False
+    quiet: bool = False
     stats: Stats = field(default_factory=Stats)
     last_poll: float | None = None
     failures: int = 0
@@ -37,10 +39,20 @@ class State:
             self.trouble_since = monotonic()
         self.trouble = trouble
 
+    def catches_up(self, held: int) -> bool:
+        """Whether now, with *held* messages in hand, everything is processed that was there at the start."""
+        if not self.was_assigned:
+            return False
+        if self.stats.backlog is not None:
+            return self.stats.backlog == 0
+        return held == 0 and (self.quiet if self.stats.lag is None else self.stats.lag == 0)
+
     def verdict(self, name: str, settings: ConsumerSettings) -> Verdict:
         """Not ready before the first assignment; afterwards what is wrong counts only where it is required."""
         if not self.was_assigned:
             return Verdict(False, (f"{name}: {self.trouble or 'waits for its first assignment'}",))
+        if settings.readiness == "caught-up" and not self.caught_up:
+            return Verdict(False, (f"{name}: has not processed yet what was there when it started",))
         reasons = tuple(f"{name}: {reason}" for reason in self._reasons(settings))
         return Verdict(not (reasons and settings.readiness == "required"), reasons)
 

@@ -47,6 +47,7 @@ class Tools:
     clock: Callable[[], float]
     now: Callable[[], float]
     batched: bool
+    dedupe: bool = False
 
 
 class Worker:
@@ -262,12 +263,27 @@ class Worker:
         gone = [entry for entry in entries if not entry.live]
         hand.done.extend(gone)
         live = [entry for entry in entries if entry.live]
+        if self._tools.dedupe:
+            live = self._newest(live)
         if live:
             hand.since = monotonic()
             hand.current = live
             self._batch(live)
             hand.current = None
         return 0.0
+
+    def _newest(self, entries: list[Entry]) -> list[Entry]:
+        """The newest of each key, in their order, and what has no key; the others are done."""
+        last = {entry.message.key: entry for entry in entries if not self._odd(entry)}
+        last.pop(None, None)
+
+        def kept(entry: Entry) -> bool:
+            return last.get(entry.message.key, entry) is entry or self._odd(entry)
+
+        newest = [entry for entry in entries if kept(entry)]
+        self.hand.done.extend(entry for entry in entries if not kept(entry))
+        self._tools.metrics.count("deduplicated", len(entries) - len(newest))
+        return newest
 
     def _batch(self, entries: list[Entry]) -> None:
         if any(map(self._odd, entries)):

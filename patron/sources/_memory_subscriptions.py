@@ -263,6 +263,7 @@ class LogSubscription(_Subscription):
         self._next: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
         self._generation: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._assignments = 0
         super().__init__(source, broker)
         with self._topic.changed:
@@ -303,7 +304,12 @@ class LogSubscription(_Subscription):
             logs = [(self._topic.logs[partition], start) for partition, start in self._next.items()]
             waiting = [log.records[start - log.base] for log, start in logs if start < log.end]
             age = max(0.0, self._broker.now() - min(r.timestamp for r in waiting)) if waiting else None
-            return Stats(len(logs), sum(log.end - log.committed for log, _ in logs), age)
+            lag = sum(log.end - log.committed for log, _ in logs)
+            return Stats(len(logs), lag, age, self._backlog())
+
+    def _backlog(self) -> int:
+        logs = self._topic.logs
+        return sum(max(0, end - logs[partition].committed) for partition, end in self._ends.items())
 
     def assigned_now(self, partitions: Collection[int]) -> None:
         """The broker shared the partitions out; called with the topic's lock held."""
@@ -315,6 +321,7 @@ class LogSubscription(_Subscription):
             if partition not in self._next:
                 self._next[partition] = self._topic.logs[partition].committed
                 self._generation[partition] = self._assignments
+                self._ends[partition] = self._topic.logs[partition].end
 
     def take_away(self, lanes: Collection[int]) -> None:
         """The broker takes *lanes* away; called with the topic's lock held."""
@@ -323,7 +330,7 @@ class LogSubscription(_Subscription):
             self._revoked.add(partition)
 
     def _drop(self, partition: int) -> None:
-        del self._next[partition], self._generation[partition]
+        del self._next[partition], self._generation[partition], self._ends[partition]
         self._not_before.pop(partition, None)
 
     def _fetch(self, limit: int) -> list[Message]:

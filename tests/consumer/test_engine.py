@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import threading
 import time
@@ -17,6 +18,7 @@ from patron.consumer import Batch, Consumer, Message, RetryPolicy
 from patron.consumer import metrics as consumer_metrics
 from patron.consumer.source import Subscription
 from patron.errors import ConfigError, NotASource, Reject, Retry, SourceError
+from patron.sources._memory_broker import Record
 from patron.sources.memory import MemoryBroker, MemorySource, forget_broker, memory_broker, use_broker
 from patron.testing.clock import FakeClock
 from patron.testing.driving import Driven, drain, driven
@@ -426,8 +428,6 @@ def test_a_log_by_key_commits_nothing_behind_what_is_not_finished(broker: Memory
 
 
 def _record(number: int) -> Any:
-    from patron.sources._memory_broker import Record
-
     return Record(str(number).encode(), f"k{number}", {}, 0.0, 0, number)
 
 
@@ -719,6 +719,71 @@ def test_a_batch_with_one_operation_counts_all_its_messages(broker: MemoryBroker
     with observe.capture() as captured, driven(Consumer("c", orders(broker), len, batch=Batch(8, 5.0))):
         drain(orders(broker))
     assert [operation.count for operation in captured.operations] == [8]
+
+
+def test_of_one_key_a_batch_has_only_the_newest(broker: MemoryBroker) -> None:
+    name = uuid.uuid4().hex
+    seen: list[list[tuple[str | None, bytes]]] = []
+    letters = ["a1", "b1", "-1", "a2", "c1", "-2", "b2", "a3"]
+    source = orders(broker, positional=True, partitions=1)
+    topic = broker.topic("orders", 1)
+    topic.read_as(True)
+    for number, letter in enumerate(letters):
+        key = None if letter[0] == "-" else letter[0]
+        topic.logs[0].records.append(Record(letter.encode(), key, {}, 0.0, 0, number))
+
+    def process(messages: Sequence[Message]) -> None:
+        seen.append([(message.key, message.body) for message in messages])
+
+    with driven(Consumer(name, source, process, batch=Batch(8, 5.0, dedupe=True))):
+        drain(source)
+    (batch,) = seen
+    assert batch == [(None, b"-1"), ("c", b"c1"), (None, b"-2"), ("b", b"b2"), ("a", b"a3")]
+    counted = {
+        status: consumer_metrics.messages.bind(name=name, topic="orders", status=status)._value.get()
+        for status in ("received", "processed", "deduplicated")
+    }
+    assert counted == {"received": 8, "processed": 5, "deduplicated": 3}
+
+
+def test_a_message_that_cannot_be_read_replaces_no_older_one(broker: MemoryBroker) -> None:
+    seen: list[bytes] = []
+    publish(broker, "good", key="k")
+    publish(broker, "bad", key="k", problem="cut off")
+    publish(broker, "other", key="k2")
+
+    def process(messages: Sequence[Message]) -> None:
+        seen.extend(message.body for message in messages)
+
+    with driven(Consumer("c", orders(broker), process, batch=Batch(3, 5.0, dedupe=True))):
+        drain(orders(broker))
+    assert sorted(seen) == [b"good", b"other"]
+    assert bodies(broker, "c.dlq") == [b"bad"]
+
+
+def test_work_handed_to_another_thread_keeps_the_ids_of_its_message(broker: MemoryBroker) -> None:
+    """The ids are read late, so they must not be those of the message after it."""
+    contexts: list[contextvars.Context] = []
+    at_once: list[str | None] = []
+
+    def process(message: Message) -> None:
+        contexts.append(contextvars.copy_context())
+        if len(contexts) % 2:
+            at_once.append(correlation.current())
+
+    for number in range(10):
+        with_id = {"x-correlation-ID": f"id-{number}", "TraceParent": f"00-{number + 1:032x}-{7:016x}-00"}
+        publish(broker, str(number), headers=with_id if number < 5 else {})
+    with driven(Consumer("c", orders(broker), process)):
+        drain(orders(broker))
+    later = [context.run(correlation.current) for context in contexts]
+    assert later[:5] == [f"id-{number}" for number in range(5)]
+    assert later[::2] == at_once
+    assert len(set(later)) == 10
+    traces = [context.run(correlation.outgoing)["uber-trace-id"].split(":")[0] for context in contexts]
+    assert traces[:5] == [f"{number + 1:x}" for number in range(5)]
+    assert [context.run(correlation.current) for context in contexts] == later
+    assert correlation.current() is None
 
 
 # The end

@@ -202,7 +202,7 @@ MUTATIONS = [
     Mutation(
         "prefetch is not a bound",
         "consumer/engine.py",
-        "room = self._settings.held - self._desk.size - len(self._settler.finished)",
+        "room = self._settings.held - self._held",
         "room = self._settings.held",
         f"{ENGINE}::prefetch",
     ),
