@@ -7,6 +7,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import kafka
@@ -433,3 +434,8 @@ def test_a_password_is_shown_nowhere(silent: str, driver: Any) -> None:
         with pytest.raises(PublishFailed, match="no Kafka broker answered") as caught:
             producer.send("orders", b"")
         assert "s3cr3t" not in f"{caught.value} {vars(producer)} {seen.lines}"
+
+
+def test_the_page_has_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
+    assert [metric.name for metric in METRICS if f"| `{metric.name}` |" not in page] == []
