@@ -12,6 +12,7 @@ from patron.consumer.source import Message, Revoked, Stats
 from patron.errors import ConnectionLost, SourceError, Stale
 from patron.observe import log
 from patron.slots import worker_slot
+from patron.sources._kafka_codes import GONE
 from patron.sources._kafka_confluent_library import (
     MOVING,
     Client,
@@ -277,11 +278,25 @@ class ConfluentSubscription:
     # Committing
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
-        with translated("cannot commit"):
+        try:
             done = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise self._refused(error.args[0]) from error
         for each in done or ():
             if each.error is not None:
-                raise translation(each.error, "cannot commit")
+                raise self._refused(each.error)
+
+    def _refused(self, error: KafkaError) -> SourceError:
+        """
+        Why a commit failed.
+
+        In a cooperative rebalance the group may be a generation ahead of the library while the partition
+        stays ours: then the same commit succeeds a moment later. If the group really goes on without
+        us, the library notices and calls back, and the partition is lost.
+        """
+        if error.code() in GONE:
+            return SourceError(f"cannot commit while the group is being rebalanced: {error.str()}")
+        return translation(error, "cannot commit")
 
     def _seek(self, lane: Lane, offset: int) -> None:
         self._waiting = [record for record in self._waiting if _of(record) != lane.partition]
