@@ -21,17 +21,19 @@ class Changes:
     """
     What happened to the assignment since the last look.
 
-    *fresh* holds the partitions that came and are not read yet, with the offset to go back to when
-    they had only been away for the rebalance. Giving partitions up waits for processors and commits,
+    *fresh* holds the partitions that came and are not read yet, with the offset up to which they were
+    settled when they had only been away for an eager rebalance, over which the driver *keeps_positions*.
+    Giving partitions up waits for processors and commits,
     which neither the driver's thread may do (it sends the heartbeats) nor the owner can (it waits in
     the driver): a thread does it that lives as long, while the other two stand still.
     """
 
-    def __init__(self, network: Client, consumer: Client, give_up: GiveUp) -> None:
+    def __init__(self, network: Client, consumer: Client, give_up: GiveUp, *, keeps_positions: bool) -> None:
         self.fresh: dict[Partition, int | None] = {}
         self._network = network
         self._consumer = consumer
         self._give_up = give_up
+        self._keeps_positions = keeps_positions
         self._settled: dict[Partition, int] = {}
         self._revoked: list[Revoked] = []
         self._context = contextvars.copy_context()
@@ -84,7 +86,7 @@ class Changes:
             for at in gone:
                 self.fresh.pop(at, None)
             settled = self._give_up(gone, orderly)
-            self._settled = dict(settled) if orderly else {}
+            self._settled = dict(settled) if orderly and self._keeps_positions else {}
             if settled:
                 self.lost(settled)
         except Exception as error:  # noqa: BLE001 - the edge of the thread, and the rebalance must go on

@@ -9,14 +9,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from patron.consumer.source import Message, Revoked, Stats
-from patron.errors import ConnectionLost, NotASource, SourceError, Stale
+from patron.errors import ConnectionLost, SourceError, Stale
 from patron.observe import log
 from patron.slots import worker_slot
 from patron.sources import _kafka_start as starting
 from patron.sources._kafka_batches import guard
 from patron.sources._kafka_changes import Changes
 from patron.sources._kafka_codes import FENCED, refusal
-from patron.sources._kafka_lanes import Lane, Lanes, Partition
+from patron.sources._kafka_commits import Commits, after
+from patron.sources._kafka_lanes import Lanes, Partition
 from patron.sources._kafka_library import (
     MemberState,
     OffsetAndMetadata,
@@ -24,11 +25,11 @@ from patron.sources._kafka_library import (
     assignors,
     consumer,
     errors,
-    translated,
     translation,
 )
 from patron.sources._kafka_messages import message as message_of
 from patron.sources._kafka_metrics import OffsetGauges
+from patron.sources._kafka_positions import Positions
 from patron.sources._kafka_topics import check_or_make
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ _SLICE = 0.1
 
 _CLOSING = 2.0
 """How long leaving the group may take, in seconds."""
-
-_COMMITTING = 5.0
-"""How long a commit may take before it is tried again later, in seconds."""
 
 _LOOK_EVERY = 1.0
 
@@ -71,6 +69,8 @@ class KafkaSubscription:
             allow_auto_create_topics=False,
         )
         guard(self._consumer)
+        self._commits = Commits(self._consumer)
+        self._positions = Positions(self._consumer, source)
         self._lanes = Lanes()
         self._generation = 0
         self._gauges = OffsetGauges(source.group)
@@ -78,9 +78,10 @@ class KafkaSubscription:
         self._held: dict[Partition, float] = {}
         self._reached = monotonic()
         self._silent = 0
-        self._refused: NotASource | None = None
         self._look_at = 0.0
-        self._changes = Changes(self._network, self._consumer, self._give_up)
+        self._changes = Changes(
+            self._network, self._consumer, self._give_up, keeps_positions=source.assignment == "eager"
+        )
         try:
             self._join()
         except BaseException:
@@ -89,8 +90,8 @@ class KafkaSubscription:
 
     def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:
         """At most *limit* messages, waiting at most *timeout* seconds for the first; 0 only keeps the membership."""
-        if self._refused is not None:
-            raise self._refused
+        if self._commits.refused is not None:
+            raise self._commits.refused
         until = monotonic() + timeout
         while True:
             left = max(0.0, until - monotonic())
@@ -103,7 +104,7 @@ class KafkaSubscription:
         """Commit the offset after the last of *messages* in each partition."""
         last, stale = self._lanes.furthest(messages)
         if last:
-            self._commit({lane: _after(message) for lane, message in last.items()})
+            self._commits.commit({lane: after(message) for lane, message in last.items()})
             for lane, message in last.items():
                 assert message.position is not None
                 self._lanes[lane].settle(message.position + 1)
@@ -128,28 +129,32 @@ class KafkaSubscription:
 
     def stats(self) -> Stats:
         """The backlog, as the driver knows it from its last fetches."""
-        stats, behind = self._lanes.stats(self._position, self._highwater, time.time())
+        stats, behind = self._lanes.stats(self._reached_in, self._positions.highwater, time.time())
         self._gauges.set(behind)
         return stats
 
     def close(self) -> None:
         """Leave the group; what was not committed comes again, to whoever gets the partitions."""
+        with contextlib.suppress(SourceError):
+            self._end_rebalance(monotonic() + _CLOSING)
         self._changes.close()
         self._gauges.set({})
         with contextlib.suppress(errors.KafkaError):
             self._consumer.close(autocommit=False, timeout_ms=_CLOSING * 1000)
 
+    def _end_rebalance(self, until: float) -> None:
+        """Commit what was kept until the rebalance is over."""
+        while self._commits.waiting and monotonic() < until:
+            self._flow(False)
+            self._once(0, _SLICE)
+
     def _join(self) -> None:
         """Subscribe. A leader of the group that does not know the topics yet would give nobody anything of them."""
-        topics = self._source.topics
-        self._consumer.subscribe(list(topics), listener=self._changes.listener())
-        firsts = [TopicPartition(topic, 0) for topic in topics]
-        try:
-            self._consumer.beginning_offsets(firsts, timeout_ms=self._source.connect_timeout * 1000)
-        except errors.KafkaTimeoutError as error:
-            raise ConnectionLost(f"no leader of {', '.join(topics)} can be reached") from error
-        except errors.KafkaError as error:
-            raise translation(error, "cannot join the group") from error
+        self._consumer.subscribe(list(self._source.topics), listener=self._changes.listener())
+        self._positions.know_topics()
+
+    def _reached_in(self, partition: Partition) -> int | None:
+        return self._positions.reached(self._lanes[partition])
 
     # Fetching
 
@@ -158,7 +163,7 @@ class KafkaSubscription:
         try:
             # Not after the poll: what it returned would be lost if this failed.
             self._settle_in()
-            self._finish_joining()
+            self._go_on_joining()
             records = self._consumer.poll(timeout * 1000, max_records=max(1, limit))
         except errors.NoOffsetForPartitionError as error:
             self._begin(error.args[0])
@@ -171,20 +176,21 @@ class KafkaSubscription:
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             # A bug of the driver, or its thread is gone: what it knows is of no more use.
             raise ConnectionLost(f"kafka-python failed: {error!r}") from error
+        self._commits.flush()
         self._watch()
         received: list[Message | Revoked] = list(self._changes.taken())
         for partition, found in records.items():
             self._receive(partition, found, received)
         return received
 
-    def _finish_joining(self) -> None:
+    def _go_on_joining(self) -> None:
         """
         Let the driver finish a join that a poll was too short for.
 
         When the number of partitions changes, kafka-python 3.0 forgets in the middle of it that it is
         joining: it neither takes what it is assigned nor sends heartbeats any more, and polls at full speed.
         """
-        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+        if self._commits.joining:
             self._consumer._coordinator.request_rejoin()
 
     def _receive(self, partition: Any, records: list[Any], received: list[Message | Revoked]) -> None:
@@ -262,16 +268,6 @@ class KafkaSubscription:
 
     # Committing
 
-    def _commit(self, offsets: dict[tuple[str, int], Any]) -> None:
-        given = {TopicPartition(*key): offset for key, offset in offsets.items()}
-        try:
-            self._consumer.commit(given, timeout_ms=_COMMITTING * 1000)
-        except errors.KafkaError as error:
-            ours = translation(error, "cannot commit")
-            if isinstance(ours, NotASource):
-                self._refused = ours
-            raise ours from error
-
     def _seek(self, partition: Partition, offset: int) -> None:
         try:
             self._consumer.seek(_driver_side(partition), offset)
@@ -283,10 +279,13 @@ class KafkaSubscription:
     def _give_up(self, partitions: Iterable[tuple[str, int]], orderly: bool) -> Mapping[Partition, int]:
         """Let the engine settle what it can, then forget *partitions*; returns up to where each was settled."""
         mine = [self._lanes[at] for at in partitions if at in self._lanes]
-        if mine and orderly and self.revoking is not None:
-            self.revoking(frozenset(lane.partition for lane in mine))
+        if mine and orderly:
+            if self.revoking is not None:
+                self.revoking(frozenset(lane.partition for lane in mine))
+            self._commits.flush()
         settled = {lane.partition: lane.settled for lane in mine}
         self._lanes.revoke(settled)
+        self._commits.drop(settled)
         return settled
 
     def _settle_in(self) -> None:
@@ -294,12 +293,11 @@ class KafkaSubscription:
         fresh = self._changes.fresh
         if not fresh:
             return
-        for partition, offset in fresh.items():
-            # The driver keeps its own position over an eager rebalance, which is beyond what was settled.
-            if offset is not None:
-                self._consumer.seek(_driver_side(partition), offset)
-        starts = {partition: self._where(partition) for partition in fresh}
-        ends = self._ends(list(fresh))
+        for partition, settled in fresh.items():
+            if settled is not None:
+                self._positions.back_to(partition, settled)
+        starts = {partition: self._positions.next_of(partition) for partition in fresh}
+        ends = self._positions.ends(fresh)
         for partition, start in starts.items():
             if start is not None:
                 self._lanes.assign(partition, start).end = ends.get(partition)
@@ -310,22 +308,9 @@ class KafkaSubscription:
             "partitions assigned", group=self._source.group, partitions=len(self._lanes), new=len(starts)
         )
 
-    def _where(self, partition: Partition) -> int | None:
-        position = self._consumer.position(_driver_side(partition), timeout_ms=_COMMITTING * 1000)
-        return None if position is None else int(position)
-
-    def _ends(self, partitions: list[Partition]) -> dict[Partition, int]:
-        try:
-            found = self._consumer.end_offsets(
-                list(map(_driver_side, partitions)), timeout_ms=_COMMITTING * 1000
-            )
-        except errors.KafkaError:
-            return {}
-        return {Partition(*at): offset for at, offset in found.items()}
-
     def _begin(self, partitions: Iterable[Any]) -> None:
         """The group has committed nothing for *partitions*: start where the settings say, and commit that."""
-        for at, offset in self._points(list(partitions)).items():
+        for at, offset in self._positions.points(list(partitions)).items():
             self._consumer.seek(at, offset)
             log.info(
                 "group starts",
@@ -337,28 +322,15 @@ class KafkaSubscription:
             if self._source.start != starting.OLDEST:
                 # Else a member that gets the partition before the first commit would start later.
                 with contextlib.suppress(SourceError):
-                    self._commit({at: OffsetAndMetadata(offset, "", -1)})
-
-    def _points(self, partitions: list[Any]) -> dict[Any, int]:
-        """Where the settings say to start in *partitions* of the driver."""
-        point = starting.point(self._source.start, time.time())
-        timeout = self._source.request_timeout * 1000
-        with translated("cannot look up offsets"):
-            if point == starting.OLDEST:
-                return dict(self._consumer.beginning_offsets(partitions, timeout_ms=timeout))
-            ends = dict(self._consumer.end_offsets(partitions, timeout_ms=timeout))
-            if point == starting.NEWEST:
-                return ends
-            found = self._consumer.offsets_for_times(dict.fromkeys(partitions, point), timeout_ms=timeout)
-        return {at: ends[at] if found.get(at) is None else found[at].offset for at in partitions}
+                    self._commits.commit({at: OffsetAndMetadata(offset, "", -1)})
 
     def _out_of_range(self, offsets: dict[Any, int]) -> None:
-        points = self._points(list(offsets))
+        points = self._positions.points(list(offsets))
         for at, offset in offsets.items():
             self._restart(at, offset, points[at], "offset is out of range, reading goes on where start says")
 
     def _truncated(self, ends: dict[Any, Any]) -> None:
-        points = self._points([at for at, end in ends.items() if end is None])
+        points = self._positions.points([at for at, end in ends.items() if end is None])
         for at, end in ends.items():
             before = self._lanes[at].delivered if at in self._lanes else None
             self._restart(
@@ -374,33 +346,6 @@ class KafkaSubscription:
         self._changes.lost([key])
         self._consumer.seek(at, offset)
         self._lanes.assign(key, offset).end = end
-
-    # Statistics
-
-    def _position(self, partition: Partition) -> int | None:
-        lane: Lane = self._lanes[partition]
-        end = self._highwater(partition)
-        if end is None or lane.delivered >= end:
-            return lane.delivered
-        try:
-            position = self._consumer.position(_driver_side(partition), timeout_ms=0)
-        except errors.KafkaError:
-            return None
-        return lane.delivered if position is None else max(lane.delivered, int(position))
-
-    def _highwater(self, partition: Partition) -> int | None:
-        try:
-            end = self._consumer.highwater(_driver_side(partition))
-        except errors.KafkaError:
-            return None
-        return None if end is None else int(end)
-
-
-def _after(message: Message) -> Any:
-    """What to commit when *message* is done, with the leader's epoch, by which a truncated log is noticed."""
-    assert message.position is not None
-    epoch = getattr(message.raw, "leader_epoch", None)
-    return OffsetAndMetadata(message.position + 1, "", -1 if epoch is None else epoch)
 
 
 def _instance(name: str | None) -> str | None:
