@@ -127,7 +127,7 @@ def test_a_right_configuration_is_ok_and_summed_up(patron):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[-1] == "config.yaml: ok"
-    assert "component   orders (Consumer, reads sqlite:t)" in lines
+    assert "component   orders (Consumer, reads sqlite:t at q.db, dead letters orders.dlq)" in lines
     assert any(line.startswith("sqlite      3.") and "(sqlite3)" in line for line in lines)
     assert not (patron.directory / "q.db").exists(), "checking starts nothing"
 
@@ -271,8 +271,42 @@ def test_routes_are_a_table_or_json(patron):
 
 def test_components_are_a_table_or_json(patron):
     rows = json.loads(patron("components", "config.yaml", "--json").stdout)
-    assert rows[1] == {"name": "orders", "type": "Consumer", "reads": "sqlite:t", "restart": "never"}
+    assert rows[1] == {
+        "name": "orders",
+        "type": "Consumer",
+        "reads": "sqlite:t",
+        "at": "q.db",
+        "dead_letters": "orders.dlq",
+        "restart": "never",
+    }
     assert patron("components", "config.yaml").stdout.splitlines()[2].split()[:2] == ["orders", "Consumer"]
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (
+            "type: patron.sources.amqp:AmqpSource, queue: t, url: 'amqp://shop:hunter2@b1/'",
+            "amqp://shop:********@b1/",
+        ),
+        ("type: patron.sources.kafka:KafkaSource, topic: t, group: g, brokers: [b1:9092, b2]", "b1:9092,b2"),
+        ("type: patron.sources.sqs:SqsSource, queue: t", None),
+    ],
+    ids=["amqp", "kafka", "sqs"],
+)
+def test_where_a_broker_is_is_told_without_its_password(patron, source, shown):
+    patron.write(
+        f"""
+        name: shop
+        consumers:
+          - {{name: c, source: {{{source}}}, processor: "wares:process", dead_letters: none, on_exhausted: skip}}
+        """
+    )
+    row = json.loads(patron("components", "config.yaml", "--json").stdout)[1]
+    assert (row["at"], row["dead_letters"]) == (shown, None)
+    checked = patron("check", "config.yaml").stdout
+    assert (f" at {shown}, dead letters none)" if shown else ":t, dead letters none)") in checked
+    assert "hunter2" not in checked
 
 
 @pytest.mark.parametrize("arguments", [("version",), ("--version",)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,4 +32,8 @@ def command(config: Path, as_json: bool) -> None:
     if as_json:
         emit_json(rows)
     else:
-        emit_table(("name", "type", "reads", "restart"), rows)
+        emit_table(("name", "type", "reads", "at", "dead letters", "restart"), [_cells(row) for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", " "): value for name, value in row.items()}
