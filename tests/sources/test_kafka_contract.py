@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from brokers.forgotten import forgotten_sockets  # noqa: F401
 from brokers.kafka_server import KafkaServer
 
 from patron.consumer.consumer import Consumer
@@ -18,7 +19,7 @@ from patron.testing.contract import SourceContract
 
 class TestCooperative(SourceContract):
     counts_deliveries = False  # in memory only: another member starts at 1
-    delays = False  # a topic is read in order
+    publishes_later = False  # a topic is read in order
     checks_topics = True
     patience = 20.0
 

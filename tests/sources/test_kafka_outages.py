@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from brokers import fixtures
+from brokers.forgotten import forgotten_sockets  # noqa: F401
 from brokers.kafka_server import Kafka, KafkaServer
 from brokers.tcp_proxy import Proxy
 
@@ -31,17 +30,6 @@ QUICK = RetryPolicy(initial=0.05, cap=0.5)
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A real Kafka of this module alone; a test leaves it running."""
     yield from fixtures._run(Kafka, tmp_path_factory.mktemp("kafka"))  # type: ignore[misc]
-
-
-@pytest.fixture(autouse=True)
-def _forgotten_sockets() -> Iterator[None]:
-    """The driver does not close sockets that it could not connect; let them go here and nowhere else."""
-    gc.disable()
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-        gc.enable()
 
 
 def source(url: str, **settings: Any) -> KafkaSource:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import kafka as driver
 import pytest
+from brokers.forgotten import forgotten_sockets  # noqa: F401
 from brokers.kafka_server import KafkaServer
 
 from patron.consumer import Consumer

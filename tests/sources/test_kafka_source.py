@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import kafka as driver
 import pytest
+from brokers.forgotten import forgotten_sockets  # noqa: F401
 from brokers.kafka_server import KafkaServer
 from kafka.admin import KafkaAdminClient
 
@@ -38,17 +37,6 @@ def make(real_kafka: KafkaServer) -> Make:
         return source
 
     return made
-
-
-@pytest.fixture
-def forgotten_sockets() -> Iterator[None]:
-    """The driver does not close sockets that it could not connect; let them go here and nowhere else."""
-    gc.disable()
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-        gc.enable()
 
 
 @contextlib.contextmanager
@@ -258,7 +246,6 @@ def test_a_missing_topic_is_named_with_the_way_to_make_it(make: Make) -> None:
         source.prepare(["nowhere.dlq"])
 
 
-@pytest.mark.usefixtures("forgotten_sockets")
 def test_a_broker_that_is_not_there_is_a_lost_connection_and_leaves_no_thread(make: Make) -> None:
     source = dataclasses.replace(make(), brokers="127.0.0.1:1", connect_timeout=0.3, create=False)
     for call in (source.open, lambda: source.prepare([]), lambda: source.letters("x")):
