@@ -77,7 +77,10 @@ class Suite:
     """``Message.deliveries`` grows with each delivery, also to another connection."""
 
     delays: bool = True
-    """A nack with a delay keeps the message away that long, and so does a publish."""
+    """A nack with a delay keeps the message away that long."""
+
+    publishes_later: bool = True
+    """A publish with a delay keeps the message away that long."""
 
     checks_topics: bool = False
     """The source has `prepare`, which notices what is missing, and a field ``create``."""
@@ -87,6 +90,9 @@ class Suite:
 
     quiet: float = 0.3
     """Seconds after which a message that did not arrive is taken not to come."""
+
+    budget: float = 1.0
+    """Seconds that a stop gets in which a processor hangs; closing gets a tenth of it, and at most 0.5 s."""
 
     many: int = 300
     """How many messages the tests send that want many; fewer for a server that is slow."""

@@ -30,6 +30,7 @@ class TestStandard(SourceContract):
     checks_topics = True
     patience = 30.0
     many = 60
+    budget = 4.0
     wait = 0.1  # requests that do not wait at the queue; test_sqs_polling.py has those that do
 
     @pytest.fixture(autouse=True)
