@@ -236,6 +236,14 @@ class Channel:
         """From now on call *deliver* with each message that the broker delivers over this channel."""
         self.connection._driver.frames.deliveries[self.driver.channel_number] = Deliveries(deliver)
 
+    def keep_consumers(self) -> None:
+        """
+        Do not let the driver cancel the consumers when it closes the channel, which ends them all the same.
+
+        RabbitMQ puts what is on its way to a cancelled consumer of a quorum queue behind everything else.
+        """
+        getattr(self.driver, "_consumers", {}).clear()
+
     @contextlib.contextmanager
     def using(self) -> Iterator[Any]:
         """The driver's channel, with its errors as ours."""

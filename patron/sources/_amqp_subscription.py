@@ -71,6 +71,7 @@ class AmqpSubscription:
         self._starts = 0
         self._tags = Tags()
         self._pushed: deque[Message] = deque()
+        self._back: list[int] = []
         self._later: list[tuple[float, int]] = []
         self._cancelled = False
         self._woken = False
@@ -80,6 +81,7 @@ class AmqpSubscription:
         """Of what the broker has pushed, at most *limit*; waits for the first."""
         if limit > 0:
             self._consume(limit)
+            self._give_back()
         self._return_due()
         pushed = self._pushed
         if not pushed or limit <= 0:
@@ -103,16 +105,18 @@ class AmqpSubscription:
         Give *messages* back; with a *delay*, they stay here, unsettled, until it is over.
 
         RabbitMQ has no delay of its own; a message that waits here takes one place of the prefetch. It goes back at
-        once when the connection ends.
+        once when the connection ends. Without a delay, it goes back when the next poll wants something: a quorum
+        queue puts what is given back behind everything else, but what is left at the end of a connection before it,
+        in its old order (https://www.rabbitmq.com/docs/3.13/quorum-queues#repeated-requeues).
         """
-        if delay <= 0:
-            self._settle(messages, "basic_nack", {"requeue": True})
-            return
-        due = monotonic() + delay
         mine, stale = self._mine(messages)
+        if delay <= 0:
+            self._back += mine
+            return _refuse(stale)
+        due = monotonic() + delay
         for tag in mine:
             heappush(self._later, (due, tag))
-        _refuse(stale)
+        return _refuse(stale)
 
     def extend(self, messages: Sequence[Message]) -> None:
         """There are no leases: what is unsettled stays ours as long as the connection lives."""
@@ -135,6 +139,7 @@ class AmqpSubscription:
             self._closed = True
             with contextlib.suppress(SourceError):
                 self._return_in_order()
+            self._channel.keep_consumers()
             self._connection.close()
 
     # Reading
@@ -232,6 +237,11 @@ class AmqpSubscription:
         if len(mine) == len(messages):
             return mine, []
         return mine, [message for message in messages if message.generation != generation]
+
+    def _give_back(self) -> None:
+        if self._back:
+            back, self._back = self._back, []
+            self._send(back, "basic_nack", {"requeue": True})
 
     def _return_due(self) -> None:
         later = self._later
