@@ -1,4 +1,4 @@
-"""The service whose losses are counted: ``python -m patron run`` in a process group of its own, and what it recorded."""
+"""The service whose losses are counted: ``patron run`` in a process group of its own, and what it recorded."""
 
 from __future__ import annotations
 
@@ -95,31 +95,37 @@ class Records:
     def begun(self) -> Counter[tuple[str, int]]:
         return Counter((each.lane, each.number) for each in self.lines if each.what == "begin")
 
-    def disorder(self) -> int:
+    def disorder(self) -> list[str]:
         """
-        How often a message was processed for the first time although one before it in its lane was not yet.
+        The messages that were processed for the first time although one before them in their lane was not yet.
 
         That is the order which redelivery leaves: after a crash a lane goes back and repeats, but it
         never goes past something that was not processed.
         """
         following: dict[str, int] = defaultdict(int)
-        wrong = 0
-        for record in self.lines:
-            if record.what == "end" and record.number >= following[record.lane]:
-                wrong += record.number > following[record.lane]
+        last: dict[str, Record] = {}
+        wrong = []
+        for record in self._ends():
+            if record.number >= following[record.lane]:
+                if record.number > following[record.lane]:
+                    wrong.append(f"{record} after {last.get(record.lane)}, not {following[record.lane]}")
                 following[record.lane] = record.number + 1
+            last[record.lane] = record
         return wrong
 
-    def leaps(self) -> int:
-        """How often one process left something out between two messages of a lane: a repeat has no gaps either."""
-        last: dict[tuple[str, int], int] = {}
-        wrong = 0
-        for record in self.lines:
-            if record.what == "end":
-                before = last.get((record.lane, record.pid))
-                wrong += before is not None and record.number > before + 1
-                last[record.lane, record.pid] = record.number
+    def leaps(self) -> list[str]:
+        """Where one process left something out between two messages of a lane: a repeat has no gaps either."""
+        last: dict[tuple[str, int], Record] = {}
+        wrong = []
+        for record in self._ends():
+            before = last.get((record.lane, record.pid))
+            if before is not None and record.number > before.number + 1:
+                wrong.append(f"{record} after {before}")
+            last[record.lane, record.pid] = record
         return wrong
+
+    def _ends(self) -> Sequence[Record]:
+        return [record for record in self.lines if record.what == "end"]
 
 
 class LossService:
@@ -133,13 +139,14 @@ class LossService:
         errors: float = 0.0,
         seconds: float = 0.0,
         name: str = "service",
+        environment: Mapping[str, str] = {},
         **settings: Any,
     ) -> None:
         self.folder = folder
         self.log = folder / f"{name}.log"
         self.port = free_port()
         self.config = folder / f"{name}.yaml"
-        self.variables = {"LOSS_ERRORS": str(errors), "LOSS_SECONDS": str(seconds)}
+        self.variables = {**environment, "LOSS_ERRORS": str(errors), "LOSS_SECONDS": str(seconds)}
         self.process: subprocess.Popen[bytes] | None = None
         consumer = {"name": "losses", "source": source, "processor": "losing:process", "workers": 8}
         folder.mkdir(parents=True, exist_ok=True)

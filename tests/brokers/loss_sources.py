@@ -1,4 +1,4 @@
-"""The sources whose losses are counted: how to fill them, to break them, and to look at what is left, by bare drivers."""
+"""The sources whose losses are counted: how bare drivers fill them, break them, and look at what is left."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class Subject:
     #: Settings of the consumer beside the source.
     consumer: ClassVar[Mapping[str, Any]] = {}
     prefetch: ClassVar[int] = 256
+    #: Publish no more than this ahead of the consumer; None: everything at once.
+    backlog_limit: ClassVar[int | None] = None
+    #: Variables that the driver needs.
+    environment: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +76,12 @@ class Sqlite(Subject):
     name = "sqlite"
 
     def source(self) -> dict[str, Any]:
-        return {"type": "sqlite", "path": str(self.folder / "queue.db"), "topic": TOPIC, "synchronous": "normal"}
+        return {
+            "type": "sqlite",
+            "path": str(self.folder / "queue.db"),
+            "topic": TOPIC,
+            "synchronous": "normal",
+        }
 
     def slow(self, scale: float) -> dict[str, Any]:
         return self.source()
@@ -131,6 +140,7 @@ class KafkaPython(Restarted):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.server = Kafka(folder / "kafka")
+        self._producer: Any = None
 
     def start(self) -> None:
         super().start()
@@ -165,9 +175,10 @@ class KafkaPython(Restarted):
         from confluent_kafka import Producer
 
         failed: list[Any] = []
-        producer = Producer(
-            {"bootstrap.servers": self.server.url, "enable.idempotence": True, "linger.ms": 5}
-        )
+        if self._producer is None:
+            settings = {"bootstrap.servers": self.server.url, "enable.idempotence": True, "linger.ms": 5}
+            self._producer = Producer(settings)
+        producer = self._producer
         for number in range(first, first + count):
             for lane in range(lanes):
                 while True:
@@ -293,6 +304,11 @@ class Sqs(Subject):
     # What is held by a process that dies comes again when its lease has ended, and counts as delivered.
     prefetch = 40
     consumer: ClassVar[Mapping[str, Any]] = {"prefetch": 40}
+    environment = VARIABLES
+    # Each of moto's calls takes as long as its queue.
+    backlog_limit = 96
+    #: Where dead letters go: the topic losses.dlq, in a name that SQS takes.
+    letters = "losses-dlq"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -301,8 +317,9 @@ class Sqs(Subject):
     def start(self) -> None:
         self.server.start()
         self.proxy = Proxy(self.server)
-        for queue in (TOPIC, "losses.dlq"):
-            self._client().create_queue(QueueName=f"{queue}.fifo", Attributes={"FifoQueue": "true"})
+        client = self._client()
+        client.create_queue(QueueName=f"{TOPIC}.fifo", Attributes={"FifoQueue": "true"})
+        client.create_queue(QueueName=self.letters)
 
     def close(self) -> None:
         self.proxy.close()
@@ -322,14 +339,15 @@ class Sqs(Subject):
     def source(self) -> dict[str, Any]:
         region = VARIABLES["AWS_DEFAULT_REGION"]
         through = {"endpoint_url": self.proxy.url, "region": region}
-        return {"type": "sqs", "queue": f"{TOPIC}.fifo", **through, "lease": 5.0, "wait": 1.0}
+        # A long poll of moto looks once which groups are in flight, so that two at a time get the same group.
+        return {"type": "sqs", "queue": f"{TOPIC}.fifo", **through, "lease": 5.0, "wait": 1.0, "receivers": 1}
 
     def slow(self, scale: float) -> dict[str, Any]:
         return {**self.source(), "lease": max(1.0, 10 * scale)}
 
     def publish(self, first: int, count: int, lanes: int = LANES) -> None:
         client = self._client()
-        url = self._url(TOPIC)
+        url = self._url(f"{TOPIC}.fifo")
         wanted = [(lane, n) for n in range(first, first + count) for lane in range(lanes)]
         for start in range(0, len(wanted), 10):
             entries = [
@@ -341,11 +359,12 @@ class Sqs(Subject):
                 }
                 for index, (lane, n) in enumerate(wanted[start : start + 10])
             ]
-            assert "Failed" not in client.send_message_batch(QueueUrl=url, Entries=entries)
+            answer = client.send_message_batch(QueueUrl=url, Entries=entries)
+            assert not answer.get("Failed"), answer["Failed"]
         client.close()
 
     def _url(self, queue: str) -> str:
-        return str(self._client().get_queue_url(QueueName=f"{queue}.fifo")["QueueUrl"])
+        return str(self._client().get_queue_url(QueueName=queue)["QueueUrl"])
 
     def interrupt(self) -> str:
         self.proxy.refuse()
@@ -359,10 +378,10 @@ class Sqs(Subject):
         return sum(int(value) for value in found["Attributes"].values())
 
     def backlog(self) -> int:
-        return self._count(TOPIC)
+        return self._count(f"{TOPIC}.fifo")
 
     def dead(self) -> int:
-        return self._count("losses.dlq")
+        return self._count(self.letters)
 
 
 SUBJECTS: Mapping[str, type[Subject]] = {
