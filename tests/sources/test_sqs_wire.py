@@ -1,0 +1,98 @@
+"""What goes through SQS comes out as it went in, within AWS's limits, whatever it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patron import aws
+from patron.errors import PublishFailed
+
+names = st.one_of(
+    st.from_regex(r"[A-Za-z0-9_-]{1,12}(\.[A-Za-z0-9]{1,4})?", fullmatch=True),
+    st.text(min_size=1, max_size=8),
+    st.sampled_from(["AWS.x", "amazon.y", "a..b", ".a", "a.", "x" * 257, "X-Patron-Headers"]),
+).filter(lambda name: name not in (aws.KEY, aws.ENCODING))
+headers = st.dictionaries(names, st.text(max_size=20), max_size=15)
+keys = st.one_of(st.none(), st.text(max_size=20))
+
+
+def accepted(text: str, attributes: dict[str, dict[str, Any]]) -> None:
+    """Check what AWS would check."""
+    legal = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+").fullmatch
+    assert legal(text)
+    assert len(attributes) <= 10
+    assert aws.size_of(text, attributes) <= 1_048_576
+    for name, attribute in attributes.items():
+        assert re.fullmatch(r"[A-Za-z0-9_.-]{1,256}", name)
+        assert not re.match(r"(aws|amazon)\.|\.|.*\.$|.*\.\.", name, re.IGNORECASE)
+        assert legal(attribute["StringValue"])
+
+
+@given(
+    st.binary(max_size=200) | st.text(max_size=50).map(lambda text: text.encode("utf-8", "ignore")),
+    headers,
+    keys,
+)
+@settings(max_examples=60, deadline=None)
+def test_any_body_headers_and_key_survive(
+    body: bytes, given_headers: dict[str, str], key: str | None
+) -> None:
+    text, attributes = aws.wrapped(body, given_headers, key)
+    accepted(text, attributes)
+    assert aws.opened(text, attributes) == (body, given_headers, key)
+
+
+@given(keys, st.text(alphabet="abc0", min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_a_group_is_one_for_each_key_and_one_that_sqs_takes(key: str | None, unique: str) -> None:
+    group = aws.group_of(key, unique)
+    assert re.fullmatch(r"[\x21-\x7e]{1,128}", group)
+    assert group == aws.group_of(key, unique)
+    assert (group == aws.group_of(key, unique + "1")) is (key is not None)
+
+
+@given(st.text(max_size=30), st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_nothing_that_somebody_sends_breaks_the_reading(text: str, values: dict[str, str]) -> None:
+    attributes = {name: {"StringValue": value} for name, value in values.items()}
+    for encoding in ("base64", "zlib", "empty", text):
+        body, _, _ = aws.opened(text, {**attributes, aws.ENCODING: {"StringValue": encoding}})
+        assert isinstance(body, bytes)
+
+
+def test_a_small_message_that_inflates_to_a_large_one_is_not_inflated() -> None:
+    import base64
+    import zlib
+
+    bomb = base64.b64encode(zlib.compress(bytes(65 * 1024 * 1024), 9)).decode()
+    body, _, _ = aws.opened(bomb, {aws.ENCODING: {"StringValue": "zlib"}})
+    assert body == bomb.encode()
+
+
+@given(
+    st.dictionaries(
+        names, st.text(max_size=10) | st.integers() | st.floats() | st.binary(max_size=5), max_size=12
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_what_a_client_sends_is_plain_or_refused(values: dict[str, Any]) -> None:
+    try:
+        text, attributes = aws.plain(b"x", {}, values)
+    except PublishFailed:
+        return
+    assert text == "x"
+    assert len(attributes) == len(values) <= 10
+    assert {each["DataType"] for each in attributes.values()} <= {"String", "Number", "Binary"}
+
+
+@pytest.mark.parametrize(
+    ("topic", "queue"),
+    [("orders", "orders"), ("orders.dlq", "orders-dlq"), ("orders.fifo", "orders.fifo"), ("a/b c", "a-b-c")],
+)
+def test_a_topic_has_a_name_that_a_queue_may_have(topic: str, queue: str) -> None:
+    assert aws.queue_name(topic) == queue
