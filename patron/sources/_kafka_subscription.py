@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,8 @@ class KafkaSubscription:
         """The backlog, as the driver knows it from its last fetches."""
         stats, behind = self._lanes.stats(self._reached_in, self._positions.highwater, time.time())
         self._gauges.set(behind)
-        return stats
+        # A member too many has a share of no partition at all.
+        return replace(stats, joined=self._commits.member and not self._changes.fresh)
 
     def close(self) -> None:
         """Leave the group; what was not committed comes again, to whoever gets the partitions."""
@@ -164,6 +166,7 @@ class KafkaSubscription:
             # Not after the poll: what it returned would be lost if this failed.
             self._settle_in()
             self._go_on_joining()
+            self._take_up()
             records = self._consumer.poll(timeout * 1000, max_records=max(1, limit))
         except errors.NoOffsetForPartitionError as error:
             self._begin(error.args[0])
@@ -192,6 +195,17 @@ class KafkaSubscription:
         """
         if self._commits.joining:
             self._consumer._coordinator.request_rejoin()
+
+    def _take_up(self) -> None:
+        """
+        Let the driver take up again what it put aside of partitions that were paused meanwhile.
+
+        kafka-python 3.0 does so only when it has no fetch in hand, and keeps one that is used up in hand: a
+        partition that was paused in the middle of a fetch would never be read again.
+        """
+        fetcher = self._consumer._fetcher
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
 
     def _receive(self, partition: Any, records: list[Any], received: list[Message | Revoked]) -> None:
         lane = self._lanes[partition]
