@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from patron.consumer.source import Message, Stats
-from patron.errors import ConnectionLost, NotASource, SourceError, Stale
+from patron.errors import ConnectionLost, NotASource, Stale
 from patron.sources._amqp_connection import ChannelClosed, Connection
 from patron.sources._amqp_messages import Delivery, message_of
 from patron.sources._amqp_tags import Tags
@@ -137,8 +136,6 @@ class AmqpSubscription:
         """Close the connection; the broker gives everything that is not settled to others."""
         if not self._closed:
             self._closed = True
-            with contextlib.suppress(SourceError):
-                self._return_in_order()
             self._channel.keep_consumers()
             self._connection.close()
 
@@ -161,18 +158,12 @@ class AmqpSubscription:
             self._consumer = driver.basic_consume(
                 self._queue,
                 _ignore,
+                # In this order the broker gives back, at the end, what each consumer held.
+                consumer_tag=f"patron-{self._starts:06}",
                 exclusive=self._exclusive,
                 arguments=self._arguments,
                 callback=_ignore,
             )
-
-    def _return_in_order(self) -> None:
-        """The broker gives back what each consumer holds in its order; when there were several, we do."""
-        if self._starts > 1:
-            with self._channel.using() as driver:
-                driver.basic_cancel(self._consumer, callback=_ignore)
-                for tag in self._tags.held():
-                    driver.basic_nack(tag, requeue=True)
 
     def _on_delivery(
         self, tag: int, redelivered: bool, exchange: str, routing_key: str, properties: bytes, body: bytes

@@ -28,10 +28,6 @@ class Tags:
         """The broker gave *tag*."""
         self._last = tag
 
-    def held(self) -> list[int]:
-        """Those that are given and not settled, in order."""
-        return [tag for tag in range(self._first, self._last + 1) if tag not in self._settled]
-
     def settle(self, tags: Iterable[int]) -> tuple[int, list[int]]:
         """
         Settle *tags*; returns the one up to which one frame settles all (0: none), and those that need their own.
