@@ -92,12 +92,14 @@ class Stats:
     *backlog*: how many of the messages that were in its lanes when it got them are not settled yet;
     a source with positions notes the ends of its lanes when they are assigned and compares them with
     what is committed. None when it does not know: then a *lag* of 0 tells that all was read.
+    *joined*: the group has shared its lanes out to it, which counts as an assignment, also of none.
     """
 
     assigned: int = 0
     lag: int | None = None
     oldest_age: float | None = None
     backlog: int | None = None
+    joined: bool = False
 
 
 class Subscription(Protocol):

@@ -52,7 +52,7 @@ class Watcher:
         """
         state = self._state
         state.stats = subscription.stats()
-        if state.stats.assigned and not state.was_assigned:
+        if (state.stats.assigned or state.stats.joined) and not state.was_assigned:
             state.was_assigned = True
             log.info("consumer has its first assignment", consumer=self._name, assigned=state.stats.assigned)
         if not state.caught_up and state.catches_up(held):

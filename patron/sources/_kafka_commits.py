@@ -49,6 +49,11 @@ class Commits:
         """Whether the group is being rebalanced, as far as this member knows."""
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
+    @property
+    def member(self) -> bool:
+        """Whether the group has shared its partitions out, and this member knows its share."""
+        return bool(self._consumer.group_metadata().state == MemberState.STABLE)
+
     def commit(self, offsets: Mapping[Key, Any]) -> None:
         """
         Commit *offsets*, or keep them for the moment.

@@ -16,6 +16,8 @@ from patron.consumer.source import Message, Source, Subscription
 from patron.sources.kafka import KafkaSource
 from patron.testing.contract import SourceContract
 
+pytestmark = pytest.mark.broker
+
 
 class TestCooperative(SourceContract):
     counts_deliveries = False  # in memory only: another member starts at 1

@@ -23,6 +23,8 @@ from patron.reliability.retry import RetryPolicy
 from patron.sources.kafka import KafkaSource
 from patron.testing import driven, until
 
+pytestmark = pytest.mark.broker
+
 QUICK = RetryPolicy(initial=0.05, cap=0.5)
 
 

@@ -21,6 +21,8 @@ from patron.errors import Stale
 from patron.sources.kafka import KafkaSource
 from patron.testing import driven, until
 
+pytestmark = pytest.mark.broker
+
 
 def source_on(
     kafka: KafkaServer, assignment: Literal["cooperative", "eager"], **settings: Any
@@ -108,6 +110,17 @@ def test_a_slow_processor_keeps_its_membership_and_its_message(real_kafka: Kafka
         until(lambda: len(seen) == 2, 30)
     assert [body for body, _ in seen] == [b"1", b"2"]
     assert len({generation for _, generation in seen}) == 1
+
+
+def test_a_member_too_many_is_ready_without_a_partition(real_kafka: KafkaServer) -> None:
+    source = source_on(real_kafka, "cooperative", partitions=1)
+    with contextlib.closing(source.open()) as first:
+        until(lambda: (first.poll(0, 0.05), first.stats().assigned)[1])
+        consumer = Consumer("second", source, print, dead_letters=f"{source.target}.dlq")
+        with driven(consumer):
+            until(lambda: (first.poll(0, 0.05), consumer.ready().ok)[1], 20)
+            assert first.stats().assigned == 1
+            assert consumer.info()["assigned"] == 0
 
 
 def test_who_was_thrown_out_of_the_group_settles_nothing(real_kafka: KafkaServer) -> None:

@@ -22,6 +22,8 @@ from patron.slots import worker_slot
 from patron.sources.kafka import KafkaSource
 from patron.testing import driven, until
 
+pytestmark = pytest.mark.broker
+
 Make = Callable[..., KafkaSource]
 
 

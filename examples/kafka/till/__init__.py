@@ -1,0 +1,1 @@
+"""An example of Patron on Kafka: one topic, two groups."""
