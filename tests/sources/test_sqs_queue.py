@@ -64,9 +64,16 @@ class World:
 
     def left(self) -> int:
         """How many messages are in the queue, those that are out included."""
-        states = [f"ApproximateNumberOfMessages{state}" for state in ("", "Delayed", "NotVisible")]
-        found = self.client.get_queue_attributes(QueueUrl=self.address, AttributeNames=states)["Attributes"]
-        return sum(map(int, found.values()))
+        return sum(self._count(state) for state in ("", "Delayed", "NotVisible"))
+
+    def out(self) -> int:
+        """How many messages are out."""
+        return self._count("NotVisible")
+
+    def _count(self, state: str) -> int:
+        name = f"ApproximateNumberOfMessages{state}"
+        found = self.client.get_queue_attributes(QueueUrl=self.address, AttributeNames=[name])
+        return int(found["Attributes"][name])
 
 
 def receive(subscription: Subscription, count: int) -> list[Message]:
@@ -252,7 +259,7 @@ def test_a_receipt_handle_that_sqs_does_not_know_is_stale_alone(world: World) ->
 
 def test_more_messages_than_a_request_takes_are_settled_extended_and_given_back(world: World) -> None:
     world.publish(*(str(number).encode() for number in range(25)))
-    with world.opened(lease=2.0, receivers=3) as subscription:
+    with world.opened(lease=2.0) as subscription:
         messages = {message.id: message for message in receive(subscription, 25)}
         assert len(messages) == 25
         began = time.monotonic()
@@ -536,14 +543,36 @@ def test_a_stop_waits_for_the_request_at_the_queue_and_gives_back_what_it_brings
     assert raw["Body"] == "1"
 
 
-def test_several_requests_share_the_room_that_the_owner_has(world: World) -> None:
-    world.publish(*(str(number).encode() for number in range(30)))
+def test_no_more_is_taken_from_the_queue_than_was_asked_for(world: World) -> None:
+    world.publish(*(str(number).encode() for number in range(12)))
     with world.opened(receivers=3) as subscription:
-        first = receive(subscription, 4)
-        assert len(subscription._receivers.waiting()) + len(subscription._held) <= 4 + 10
-        rest = receive(subscription, 26)
-        assert len({message.id for message in (*first, *rest)}) >= 29  # moto may give one twice
-        subscription.ack([*first, *rest])
+        messages = [message for _ in range(3) for message in receive(subscription, 1)]
+        assert world.out() == 3
+        subscription.poll(5, 0.0)  # asks for five more, and does not wait for them
+        until(lambda: len(subscription._receivers.waiting()) == 5)
+        messages += (two := subscription.poll(2, 0.0))
+        assert len(two) == 2
+        assert world.out() == 8
+        messages += receive(subscription, 3)
+        subscription.ack(messages)
+    assert world.left() == 4
+
+
+def test_several_requests_at_once_bring_everything(world: World) -> None:
+    world.publish(*(str(number).encode() for number in range(40)))
+    with world.opened(receivers=4) as subscription:
+        bodies: set[bytes] = set()
+
+        def all_there() -> bool:
+            received = subscription.poll(40, 0.05)
+            bodies.update(message.body for message in received)  # moto may give one to two requests
+            if received:
+                subscription.ack(received)
+            return len(bodies) == 40
+
+        until(all_there, 20)
+        assert len(subscription._receivers._threads) > 1
+    assert world.left() == 0
 
 
 def test_a_network_that_swallows_everything_holds_up_neither_the_owner_nor_the_end_for_long(
