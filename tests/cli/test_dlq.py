@@ -17,7 +17,7 @@ import pytest
 
 from patron import Consumer, SqliteSource
 from patron.cli.program import run
-from patron.consumer import Message, RetryPolicy
+from patron.consumer import Message, RetryPolicy, Stats
 from patron.consumer.letters import Letters, Selection
 from patron.consumer.replaying import replay
 from patron.errors import PublishFailed, SourceError, Stale
@@ -335,6 +335,7 @@ def test_nothing_is_done_when_nobody_said_to_what(shop: Shop, command: str) -> N
 
 def test_the_rate_is_kept_and_ctrl_c_ends_it_between_two_letters(shop: Shop) -> None:
     shop.fail(b"1", b"2", b"3")
+    shop.fail(b"bill", topic="bills")
     command = [
         sys.executable,
         "-m",
@@ -342,7 +343,6 @@ def test_the_rate_is_kept_and_ctrl_c_ends_it_between_two_letters(shop: Shop) -> 
         "dlq",
         "replay",
         "config.yaml",
-        "orders",
         "--all",
         "--rate",
         "0.01",
@@ -360,6 +360,7 @@ def test_the_rate_is_kept_and_ctrl_c_ends_it_between_two_letters(shop: Shop) -> 
     assert (process.returncode, out) == (130, "orders: 1 replayed\n")
     assert err == "patron: warning: interrupted: the others are as they were\n"
     assert (shop.letters("orders"), shop.letters()) == ([b"1"], [b"2", b"3"])
+    assert shop.letters("bills.dlq") == [b"bill"], "and does not go on with the next consumer"
 
 
 # purge
@@ -566,3 +567,85 @@ def test_a_source_of_another_package_is_read_with_its_topic_replaced() -> None:
     with Letters(Other("elsewhere"), "elsewhere.dlq", patience=0.1) as letters:
         assert [letter.message.body for letter in letters] == [b"1"]
     assert len(memory_broker().messages("elsewhere.dlq")) == 1, "and given back"
+
+
+class Pile:
+    """A subscription whose letters and leases the test decides."""
+
+    def __init__(self, *polls: Sequence[str]) -> None:
+        self.polls = list(polls)
+        self.extended: list[list[str]] = []
+        self.lost: list[str] = []
+
+    def poll(self, limit: int, timeout: float) -> Sequence[Message]:
+        ids = self.polls.pop(0) if limit and self.polls else ()
+        return [Message(b"", "pile", id_) for id_ in ids]
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        self.extended.append([message.id for message in messages])
+        if gone := [message for message in messages if message.id in self.lost]:
+            raise Stale("lost", messages=gone)
+
+    def stats(self) -> Stats:
+        return Stats(1, 0)
+
+    def close(self) -> None: ...
+
+
+class Leased(MemorySource):
+    """A source whose letters lie on *pile*."""
+
+    pile: Pile
+
+    def letters(self, topic: str) -> Pile:  # type: ignore[override]
+        return self.pile
+
+
+def lying_on(pile: Pile, clock: Callable[[], float]) -> Letters:
+    source = Leased("pile", lease=6.0)
+    object.__setattr__(source, "pile", pile)
+    return Letters(source, "pile.dlq", patience=0.1, clock=clock)
+
+
+def test_a_letter_that_comes_again_is_shown_once() -> None:
+    pile = Pile(("a", "b"), ("b", "c"))
+    with lying_on(pile, lambda: 0.0) as letters:
+        assert [letter.id for letter in letters] == ["a", "b", "c"]
+
+
+def test_leases_are_renewed_meanwhile_and_what_is_lost_is_not_shown() -> None:
+    pile, now = Pile(("a", "b", "c")), [0.0]
+    pile.lost = ["b"]
+    with lying_on(pile, lambda: now[0]) as letters:
+        seen = []
+        for letter in letters:
+            seen.append(letter.id)
+            now[0] += 2.0  # a third of the lease
+    assert seen == ["a", "c"]
+    assert pile.extended == [["a", "b", "c"], ["a", "c"]]
+
+
+REFUSING = """
+from patron.errors import PublishFailed
+from patron.sources.sqlite import SqliteSource
+
+class Publisher:
+    def publish(self, *args, **options): raise PublishFailed("the broker is full")
+    def close(self): ...
+
+class Refusing(SqliteSource):
+    def publisher(self): return Publisher()
+
+def process(message): ...
+"""
+
+
+def test_after_three_failures_in_a_row_no_more_are_tried(shop: Shop) -> None:
+    shop.fail(b"1", b"2", b"3", b"4")
+    Path("wares.py").write_text(REFUSING)
+    Path("config.yaml").write_text(CONFIG.replace("type: sqlite", 'type: "wares:Refusing"'))
+    said = shop("replay", "config.yaml", "orders", "--all")
+    assert (said.status, said.out) == (1, "orders: 3 failed\n")
+    assert said.err.count("not published to orders, so it stays: the broker is full") == 3
+    assert "3 letters in a row failed: the others were not tried" in said.err
+    assert len(shop.letters()) == 4
