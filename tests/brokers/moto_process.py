@@ -46,3 +46,11 @@ class Moto(ServerProcess, SqsServer):
     def ready(self) -> bool:
         with socket.create_connection((self.host, self.port), timeout=1):
             return True
+
+
+class ExactMoto(Moto):
+    """With FIFO groups as exact as those of SQS, for requests that do not wait: see moto_exact.py."""
+
+    def command(self) -> Sequence[str]:
+        script = str(Path(__file__).with_name("moto_exact.py"))
+        return (sys.executable, script, "-H", "127.0.0.1", "-p", str(self.port))
