@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import ssl
 import threading
@@ -19,7 +18,7 @@ from patron.reliability import RetryPolicy
 try:
     import pika
     from pika.adapters.select_connection import IOLoop, SelectConnection
-    from pika.exceptions import AMQPError
+    from pika.exceptions import StreamLostError
 except ImportError as error:
     raise MissingExtra("pika", "amqp") from error
 
@@ -186,7 +185,7 @@ class Link:
 
     def _connect(self) -> None:
         self._open = False
-        self._driver = SelectConnection(
+        self._driver = _Driver(
             self._parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_lost,
@@ -199,7 +198,7 @@ class Link:
     def _on_open(self, driver: Any) -> None:
         self._open = True
         self._failures = 0
-        self._trouble = "not confirmed in time"
+        self._trouble = "RabbitMQ opened no channel"
         self._pump()
 
     def _on_lost(self, driver: Any, error: BaseException) -> None:
@@ -231,12 +230,28 @@ class Link:
 
     def _shut(self) -> None:
         self._closing = True
-        self._loop.call_later(_FAREWELL, self._loop.stop)
-        if self._driver is None or not self._open:
-            self._loop.stop()
-            return
-        with contextlib.suppress(AMQPError, OSError):
+        self._loop.call_later(_FAREWELL, self._drop)
+        self._loop.call_later(_FAREWELL + 0.5, self._loop.stop)
+        # `_on_lost` ends the loop.
+        if self._open:
             self._driver.close()
+        elif self._driver is None or not self._driver.drop():
+            self._loop.stop()
+
+    def _drop(self) -> None:
+        """A broker that does not say good-bye is left."""
+        if self._driver is not None:
+            self._driver.drop()
+
+
+class _Driver(SelectConnection):  # type: ignore[misc]
+    def drop(self) -> bool:
+        """Let go of the socket, which is closed within the next turns of the loop; whether there is one."""
+        # Not `close`: pika fails an assertion of its own when a connection is given up that is not open yet.
+        if self._transport is None:
+            return False
+        self._terminate_stream(StreamLostError("dropped"))
+        return True
 
 
 class _Outlet:

@@ -285,8 +285,6 @@ class _Driver(SelectConnection):  # type: ignore[misc]
         """Let go of the socket, which is closed within the next turns."""
         if self._transport is not None:
             self._terminate_stream(exceptions.StreamLostError("dropped"))
-        elif not self.is_closed:
-            self.close()
 
 
 @contextlib.contextmanager

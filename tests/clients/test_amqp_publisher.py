@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -206,8 +207,9 @@ def test_no_broker_is_a_failure_within_the_time(rabbitmq, proxy):
 
 def test_a_broker_that_says_nothing_is_a_failure_within_the_time(world, rabbitmq, proxy):
     through = proxy(rabbitmq)
-    with AmqpPublisher(through.url, timeout=0.5) as publisher:
+    with AmqpPublisher(through.url) as publisher:
         publisher.publish("", world.name, {})
+        publisher.timeout = 0.5
         through.hole()
         with pytest.raises(PublishFailed, match="not confirmed in time"):
             publisher.publish("", world.name, {})
@@ -224,7 +226,7 @@ def _works(publisher: AmqpPublisher, queue: str) -> bool:
 
 def test_wrong_password_is_said_and_the_password_is_not(world):
     url = world.url.replace("guest:guest", "guest:hunter2")
-    with AmqpPublisher(url, timeout=1.0) as publisher:
+    with AmqpPublisher(url, timeout=2.0) as publisher:
         with pytest.raises(PublishFailed, match="ACCESS_REFUSED") as caught:
             publisher.publish("", world.name, {})
         assert "hunter2" not in str(caught.value) + repr(publisher)
@@ -242,8 +244,9 @@ def test_heartbeats_go_on_while_nothing_is_published(world, rabbitmq, proxy):
 
 def test_a_call_that_finds_no_room_fails_in_time(world, rabbitmq, proxy):
     through = proxy(rabbitmq)
-    with AmqpPublisher(through.url, timeout=0.5, max_unconfirmed=2) as publisher:
+    with AmqpPublisher(through.url, max_unconfirmed=2) as publisher:
         publisher.publish("", world.name, {})
+        publisher.timeout = 0.5
         through.hole()
         futures = [publisher.publish_async("", world.name, {}) for _ in range(2)]
         with deadline(0.1), pytest.raises(PublishFailed, match="2 messages wait"):
@@ -266,6 +269,23 @@ def test_close_waits_for_confirms_and_refuses_what_comes_later(world):
     assert all(each.result(0) for each in futures)
     with pytest.raises(PublishFailed, match="is closed"):
         publisher.publish("", world.name, {})
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_closing_is_quick_also_when_the_broker_says_nothing(world, rabbitmq, proxy, connected):
+    through = proxy(rabbitmq)
+    publisher = AmqpPublisher(through.url)
+    if connected:
+        publisher.publish("", world.name, {})
+    publisher.timeout = 0.3
+    through.hole()
+    publisher.publish_async("", world.name, {})
+    closing = threading.Thread(target=publisher.close)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
+    gc.collect()  # a socket that nobody closed would say so
+    through.heal()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
