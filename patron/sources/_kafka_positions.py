@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from patron.errors import ConnectionLost
@@ -19,6 +20,12 @@ __all__ = ["Positions"]
 _ASKING = 5000
 """Milliseconds that a question may take that is asked again later."""
 
+_LOOKING = 500
+"""Milliseconds that one may take which only statistics need."""
+
+_LOOK_EVERY = 2.0
+"""Seconds between two of them."""
+
 
 class Positions:
     """The questions that a subscription asks; whoever owns the consumer calls."""
@@ -26,6 +33,8 @@ class Positions:
     def __init__(self, consumer: Client, source: KafkaSource) -> None:
         self._consumer = consumer
         self._source = source
+        self._ends: dict[Partition, int] = {}
+        self._look_at = 0.0
 
     def know_topics(self) -> None:
         """
@@ -58,11 +67,11 @@ class Positions:
         position = self._consumer.position(TopicPartition(*partition), timeout_ms=_ASKING)
         return None if position is None else int(position)
 
-    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def ends(self, partitions: Iterable[Partition], timeout: int = _ASKING) -> dict[Partition, int]:
         """Where *partitions* end now; nothing when that cannot be found out."""
         asked = [TopicPartition(*partition) for partition in partitions]
         try:
-            found = self._consumer.end_offsets(asked, timeout_ms=_ASKING)
+            found = self._consumer.end_offsets(asked, timeout_ms=timeout)
         except errors.KafkaError:
             return {}
         return {Partition(*at): offset for at, offset in found.items()}
@@ -91,10 +100,17 @@ class Positions:
             return None
         return lane.delivered if position is None else max(lane.delivered, int(position))
 
+    def look(self, partitions: Sequence[Partition]) -> None:
+        """Ask now and then where *partitions* end, while nothing is fetched that would tell it."""
+        now = monotonic()
+        if partitions and now >= self._look_at:
+            self._look_at = now + _LOOK_EVERY
+            self._ends = self.ends(partitions, _LOOKING)
+
     def highwater(self, partition: Partition) -> int | None:
-        """Where *partition* ended at the last fetch."""
+        """Where *partition* ended at the last fetch, or when it was asked for later."""
         try:
             end = self._consumer.highwater(TopicPartition(*partition))
         except errors.KafkaError:
             return None
-        return None if end is None else int(end)
+        return None if end is None else max(int(end), self._ends.get(partition, 0))

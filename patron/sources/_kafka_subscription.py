@@ -240,6 +240,7 @@ class KafkaSubscription:
             if not self._paused:
                 self._consumer.pause(*map(_driver_side, self._partitions()))
                 self._paused = True
+            self._positions.look(self._partitions())
             return
         if self._held:
             now = monotonic()

@@ -14,12 +14,14 @@ from brokers.kafka_server import KafkaServer
 from patron.consumer.consumer import Consumer
 from patron.consumer.source import Message, Source, Subscription
 from patron.sources.kafka import KafkaSource
+from patron.testing._contract_engine import SourceWithEngine
+from patron.testing._contract_suite import Suite
 from patron.testing.contract import SourceContract
 
 pytestmark = pytest.mark.broker
 
 
-class TestCooperative(SourceContract):
+class OnKafka(Suite):
     counts_deliveries = False  # in memory only: another member starts at 1
     publishes_later = False  # a topic is read in order
     checks_topics = True
@@ -76,6 +78,12 @@ class TestCooperative(SourceContract):
         return super().read_dead_letters(count, topic or f"{self.topic}.dlq")
 
 
-class TestEager(TestCooperative):
+class TestCooperative(OnKafka, SourceContract):
+    pass
+
+
+class TestEager(OnKafka, SourceWithEngine):
+    """With the engine only: what a message is does not depend on how partitions are shared out."""
+
     def source(self) -> KafkaSource:
         return dataclasses.replace(super().source(), assignment="eager")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from kafka.admin import KafkaAdminClient
 from patron.consumer import Consumer
 from patron.consumer.source import Message, Revoked, Subscription
 from patron.errors import ConfigError, ConnectionLost, NotASource, PublishFailed
+from patron.observe.metrics import exposition
 from patron.slots import worker_slot
 from patron.sources.kafka import KafkaSource
 from patron.testing import driven, until
@@ -193,6 +195,70 @@ def test_a_batch_of_unknown_compression_is_a_dead_letter_and_reading_goes_on(
     assert "batch at offset 0 cannot be read" in letter.headers["x-patron-reason"]
     assert "lz4" in letter.headers["x-patron-reason"]
     assert b"packed" in letter.body
+
+
+def test_only_what_was_committed_in_a_transaction_is_read_and_its_markers_are_no_backlog(make: Make) -> None:
+    source = make(partitions=1, read_committed=True)
+    with producer(source, transactional_id=f"tx-{source.target}") as kafka:
+        kafka.init_transactions()
+        for body, keep in ((b"aborted", False), (b"kept", True)):
+            kafka.begin_transaction()
+            kafka.send(source.target, body, partition=0).get(10)
+            kafka.commit_transaction() if keep else kafka.abort_transaction()
+    with opened(source) as subscription:
+        (message,) = receive(subscription, 1)
+        assert (message.body, message.position) == (b"kept", 2)
+        assert subscription.stats().backlog
+        subscription.ack([message])
+        end = time.monotonic() + 15
+        while subscription.stats().backlog or subscription.stats().lag:
+            assert time.monotonic() < end, subscription.stats()
+            assert not subscription.poll(10, 0.05)
+
+
+def test_a_partition_whose_message_was_given_back_with_a_delay_waits_and_others_go_on(make: Make) -> None:
+    source = make()
+    with producer(source) as kafka:
+        for partition in (0, 1):
+            for number in range(3):
+                kafka.send(source.target, b"%d" % number, partition=partition)
+    with opened(source) as subscription:
+        found = receive(subscription, 6)
+        late = [message for message in found if message.lane[1] == 0]
+        soon = [message for message in found if message.lane[1] == 1]
+        given_back = time.monotonic()
+        subscription.nack(late[1:], 1.0)
+        subscription.nack(soon)
+        again = receive(subscription, 3)
+        assert {message.lane[1] for message in again} == {1}
+        assert [message.deliveries for message in again] == [2, 2, 2]
+        assert not messages(subscription.poll(10, 0.1))
+        last = receive(subscription, 2)
+        assert time.monotonic() - given_back >= 1.0
+        assert [(m.lane[1], m.body, m.deliveries) for m in last] == [(0, b"1", 2), (0, b"2", 2)]
+
+
+def test_how_far_it_is_behind_is_shown_by_partition(make: Make) -> None:
+    source = make()
+    with producer(source) as kafka:
+        for partition, count in ((0, 3), (1, 5)):
+            for _ in range(count):
+                kafka.send(source.target, b"1", partition=partition)
+
+    def shown() -> dict[str, float]:
+        page = exposition()[0].decode()
+        found = re.findall(rf'offset_diff{{group="{source.group}",.*partition="(.)",.*}} (\S+)', page)
+        return {partition: float(value) for partition, value in found}
+
+    with opened(source) as subscription:
+        receive(subscription, 1)
+        while subscription.stats().lag != 0:
+            subscription.poll(3, 0.1)
+        assert shown() == {"0": 0.0, "1": 0.0}
+        with producer(source) as kafka:
+            kafka.send(source.target, b"1", partition=1)
+        until(lambda: (subscription.poll(0, 0.05), subscription.stats().lag, shown()["1"])[1:] == (1, 1.0))
+    assert shown() == {"0": 0.0, "1": 0.0}
 
 
 # Where a group begins
