@@ -124,6 +124,10 @@ def test_a_header_name_that_is_no_text_is_a_problem_of_its_own_message_and_crash
     spoiled = [message for message in found if message.problem]
     assert [message.position for message in spoiled] == [49, 99]
     assert {message.problem for message in spoiled} == {"the name of a header is not UTF-8"}
+    assert [bool(message.raw.headers()) for message in spoiled] == [
+        False,
+        False,
+    ]  # nor will a processor's look crash
     assert [message.position for message in found] == list(range(100))
 
 
