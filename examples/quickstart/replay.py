@@ -331,8 +331,8 @@ def replay(options: argparse.Namespace, folder: Path) -> bool:
     port = options.port or free_port()
     shop = Shop(port, folder / "shop.db", workers, folder / "log.jsonl", kind, topic)
     progress, ledger = Progress(options.orders), Ledger()
-    shop.start()
     try:
+        shop.start()
         _send_all(options, file, shop, ledger, progress)
         _drain(shop, ledger, progress)
         letters = Counter(shop.dead_letters())
