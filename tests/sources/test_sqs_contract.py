@@ -89,6 +89,7 @@ class TestFifo(TestStandard):
 
     orders_keys = True
     delays = False
+    publishes_later = False
 
     @pytest.fixture(autouse=True)
     def _fifo(self, _world: None) -> None:
