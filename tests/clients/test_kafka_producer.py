@@ -18,6 +18,7 @@ from brokers.tcp_proxy import Proxy
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from patron import correlation, observe
+from patron.clients._kafka_delivery import Connection, Delivery, Done, Record, Unconfirmed
 from patron.clients.kafka import METRICS, KafkaMessage, KafkaProducer
 from patron.errors import BatchFailed, ConfigError, DeadlineExceeded, EncodeError, PublishFailed
 from patron.observe import capture, operation
@@ -348,6 +349,27 @@ def test_what_is_never_confirmed_fails_in_time_and_is_logged_and_counted_without
             producer.send_async(topic, b"", partition=partition)
         until(lambda: counted(topic).get(("async", "send-errors"), 0) == before + 3, 20)
         until(lambda: [line for line in seen.lines if "message not delivered" in line.values()])
+
+
+class Forgetful:
+    """A driver that takes messages and never says another word."""
+
+    def append(self, record: Record, done: Done, timeout: float) -> None: ...
+
+    def flush(self, timeout: float) -> None: ...
+
+    def close(self, timeout: float) -> None: ...
+
+
+def test_what_the_driver_forgets_fails_in_its_time_and_makes_room() -> None:
+    unconfirmed = Unconfirmed(1, 1000)
+    connection = Connection(Forgetful(), unconfirmed, timeout=0.2)
+    delivery = Delivery(operation("producer", "kafka", "orders"))
+    connection.append(Record("orders", b"", None, [], None, None), delivery, 1.0)
+    with pytest.raises(PublishFailed, match="it may still arrive"):
+        delivery.result(20)
+    until(lambda: unconfirmed.wait(0) == 0)
+    assert connection.close(1.0) == 0
 
 
 def test_a_full_producer_fails_instead_of_growing(behind: tuple[KafkaProducer, Proxy], topic: str) -> None:
