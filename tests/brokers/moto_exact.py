@@ -1,8 +1,9 @@
 """
-Moto's server, with receives one after the other.
+Moto's server, with FIFO groups as exact as those of SQS, for requests that do not wait.
 
-Moto looks at the start of a receive which FIFO groups are in flight, and marks what it gives out at its end: two
-at a time, such as one of a process that was killed, get messages of the same group. SQS gives them to one.
+Moto looks at the start of a receive which groups are in flight, and marks what it gives out at its end: two
+at a time, such as one of a process that was killed, get messages of the same group. And when the leases of several
+messages of a group have ended, it gives out the last one first, as the others seem to be in flight.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ _turn = threading.Lock()
 _receive = SQSBackend.receive_message
 
 
-def _one_at_a_time(self: SQSBackend, *args: Any, **kwargs: Any) -> Any:
+def _one_at_a_time(self: SQSBackend, queue_name: str, *args: Any, **kwargs: Any) -> Any:
     with _turn:
-        return _receive(self, *args, **kwargs)
+        pending = self.get_queue(queue_name).pending_messages
+        for message in list(pending):
+            if message.visible:
+                pending.discard(message)
+        return _receive(self, queue_name, *args, **kwargs)
 
 
 SQSBackend.receive_message = _one_at_a_time

@@ -33,15 +33,15 @@ def on(*names: str) -> Callable[[Callable], Callable]:
     return pytest.mark.parametrize("run", names, indirect=True)
 
 
-@on("sqlite", "kafka", "amqp", "sqs")
+@on("kafka", "amqp", "sqs")
 def test_kills_of_the_service_and_the_broker_lose_nothing_and_keep_the_order(run: Run) -> None:
-    crash(run, 360 if run.subject.name == "sqs" else 6000, services=2, brokers=1)
+    crash(run, 120 if run.subject.name == "sqs" else 6000, services=2, brokers=1)
     assert not run.failures
 
 
 @on("kafka")
 def test_processes_join_and_leave_a_group_without_loss_or_reordering(run: Run) -> None:
-    group(run, pause=4.0)
+    group(run, pause=3.0)
     assert not run.failures
 
 
@@ -53,5 +53,5 @@ def test_a_processor_slower_than_the_patience_of_the_broker_works_once(run: Run)
 
 @on("kafka", "amqp", "sqs")
 def test_a_stop_under_load_leaves_nothing_unfinished_and_nothing_to_repeat(run: Run) -> None:
-    stop(run, 480 if run.subject.name == "sqs" else 2400, stops=1)
+    stop(run, 120 if run.subject.name == "sqs" else 2400, stops=1)
     assert not run.failures
