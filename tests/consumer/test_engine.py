@@ -82,6 +82,12 @@ class _Spied:
         self._subscription = subscription
         self.threads: set[int] = set()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "revoking":
+            self._subscription.revoking = value
+        else:
+            super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._subscription, name)
 

@@ -376,6 +376,23 @@ def test_entries_that_were_delayed_together_come_back_together() -> None:
 
 
 @pytest.mark.parametrize("positional", [False, True])
+def test_what_waits_behind_a_delayed_message_can_be_given_back_for_as_long(positional: bool) -> None:
+    ledger = Ledger(positional)
+    ledger.add([message("a", n) for n in range(3)] + [message("b", 1)], 0.0)
+    run = ledger.take(3)
+    ledger.untake(run[1:])
+    ledger.delay(run[:1], 7.5, 2.0)
+    ((seconds, messages),) = ledger.yield_behind(2.0)
+    assert seconds == 5.5
+    assert [(m.lane, m.position, m.deliveries) for m in messages] == [("a", 1, 0), ("a", 2, 0)]
+    assert ledger.yield_behind(2.0) == []
+    ledger.add([message("a", 1)], 3.0)
+    assert [entry.message.lane for entry in ledger.take(5)] == ["b"], "it waits behind the one that was kept"
+    ledger.promote(8.0)
+    assert ledger.take(5) == run[:1]
+
+
+@pytest.mark.parametrize("positional", [False, True])
 def test_a_result_that_comes_after_the_revocation_is_ignored(positional: bool) -> None:
     ledger = Ledger(positional)
     ledger.add([message("a", 1)], 0.0)

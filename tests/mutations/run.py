@@ -1,11 +1,14 @@
 """
 Breaks the consume engine on purpose, in a copy, and shows that a test notices each time.
 
-    python tests/mutations/run.py [part of a name ...]
+    python tests/mutations/run.py [part of a name ...] [--tests FILE] [--within WORDS]
 
 A mutation replaces one piece of text of the package and names the tests that must fail then. The
 same tests must pass on the unbroken copy. Prints a table; status 1 when a mutation survives, or
-when its text is not in the file any more.
+when its text is not in the file any more. With ``--tests`` it runs those that the contract of
+sources notices, against the suite of another source, such as tests/sources/test_kafka_contract.py;
+with ``--within`` only tests with WORDS in their names, such as one class. The files beside this one
+break the sources of brokers.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,6 +300,84 @@ MUTATIONS = [
         "            heappush(self.aside, (due, id(record), record))",
         CONTRACT,
     ),
+    Mutation(
+        "what a source cannot read is processed",
+        "consumer/worker.py",
+        "if message.deliveries > self._most or message.problem is not None or entry.verdict is not None:",
+        "if message.deliveries > self._most or entry.verdict is not None:",
+        f"{CONTRACT}::cannot_be_read",
+    ),
+    Mutation(
+        "what waits behind a retry fills the prefetch",
+        "consumer/engine.py",
+        "elif not self._desk.make_room():",
+        "else:",
+        f"{CONTRACT}::leaves_room",
+    ),
+    Mutation(
+        "what waits behind a retry is given back without its delay",
+        "consumer/ledger.py",
+        "given.append((max(0.0, due - now), messages))",
+        "given.append((0.0, messages))",
+        LEDGER,
+    ),
+    Mutation(
+        "nobody looks whether the topics are there",
+        "consumer/engine.py",
+        "if prepare is not None and not self._prepared:",
+        "if False:",
+        f"{CONTRACT}::missing",
+    ),
+    Mutation(
+        "lanes that must be given up are given up at once",
+        "consumer/engine.py",
+        "while self._desk.retire(lanes) and monotonic() < until:",
+        "while False:",
+        f"{ENGINE}::given_up",
+    ),
+    Mutation(
+        "lanes that must be given up go on starting messages",
+        "consumer/ledger.py",
+        "        self._drop(doomed, now)\n        return len(doomed)\n\n    def revoke",
+        "        return len(doomed)\n\n    def revoke",
+        f"{ENGINE}::given_up",
+    ),
+    Mutation(
+        "what is in hand of a lane that must be given up is waited for without end",
+        "consumer/engine.py",
+        "while self._desk.retire(lanes) and monotonic() < until:",
+        "while self._desk.retire(lanes):",
+        f"{ENGINE}::revoke_wait",
+    ),
+    Mutation(
+        "something newer is committed over a retired message",
+        "consumer/ledger.py",
+        "        doomed = [\n            entry\n            for entry in self._entries",
+        "        for lane in lanes:\n            self._windows.get(lane, deque()).clear()\n"
+        "        doomed = [\n            entry\n            for entry in self._entries",
+        LEDGER,
+    ),
+    Mutation(
+        "a consumer has caught up with what it has only read",
+        "consumer/state.py",
+        "return held == 0 and",
+        "return",
+        "tests/consumer/test_catching_up.py",
+    ),
+    Mutation(
+        "a poisonous message replaces an older one of its key",
+        "consumer/worker.py",
+        "for entry in entries if not self._odd(entry)}",
+        "for entry in entries}",
+        f"{ENGINE}::replaces_no",
+    ),
+    Mutation(
+        "the ids of a message are those of a later look",
+        "observe/instrument.py",
+        "kept: T = self.__dict__.setdefault(name, value)",
+        "kept: T = value",
+        f"{ENGINE}::handed_to",
+    ),
 ]
 
 
@@ -362,12 +443,34 @@ def survives(target: Path, mutation: Mutation) -> tuple[str, str]:
     return ("SURVIVED", "") if unharmed else ("caught", test)
 
 
+def against(mutation: Mutation, suite: str) -> Mutation:
+    """*mutation* with the tests of *suite* instead of the memory source's."""
+    return replace(mutation, tests=mutation.tests.replace(CONTRACT, suite))
+
+
+def narrowed(mutation: Mutation, words: str) -> Mutation:
+    """*mutation* with only those of its tests that have *words* in their names."""
+    file, _, own = mutation.tests.partition("::")
+    both = " and ".join(f"({each})" for each in (own, words) if each)
+    return replace(mutation, tests=f"{file}::{both}" if both else file)
+
+
+def _is_general(mutation: Mutation) -> bool:
+    return mutation.tests.startswith(CONTRACT) and not mutation.file.startswith("sources/")
+
+
 def main() -> int:
     """Run the mutations whose names have one of the given parts in them."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("parts", nargs="*")
-    parts = parser.parse_args().parts
+    parser.add_argument("--tests", help="another suite that inherits the contract")
+    parser.add_argument("--within", default="", help="only tests with these words in their names")
+    arguments = parser.parse_args()
+    parts = arguments.parts
     chosen = [mutation for mutation in MUTATIONS if not parts or any(part in mutation.name for part in parts)]
+    if arguments.tests:
+        chosen = [against(mutation, arguments.tests) for mutation in chosen if _is_general(mutation)]
+    chosen = [narrowed(mutation, arguments.within) for mutation in chosen]
     bad = 0
     with tempfile.TemporaryDirectory() as name:
         target = Path(name)
