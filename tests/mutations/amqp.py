@@ -95,13 +95,6 @@ MUTATIONS = [
         f"{QUEUES}::letters_are_handled and quorum",
     ),
     Mutation(
-        "closing cancels first, and what is on its way goes behind the others",
-        "sources/_amqp_connection.py",
-        'getattr(self.driver, "_consumers", {}).clear()',
-        "pass",
-        f"{QUEUES}::letters_are_handled and quorum",
-    ),
-    Mutation(
         "exclusive is not asked for",
         "sources/_amqp_subscription.py",
         "exclusive=self._exclusive,",
@@ -121,13 +114,6 @@ MUTATIONS = [
         "        parameters.heartbeat = self.heartbeat\n",
         "",
         f"{QUEUES}::silent",
-    ),
-    Mutation(
-        "a lost connection is not noticed",
-        "sources/_amqp_connection.py",
-        "            self.lost = _reason(error, self.address)",
-        "            pass",
-        f"{QUEUES}::cut_connection",
     ),
     Mutation(
         "a wrong password is tried for ever",
@@ -197,7 +183,7 @@ MUTATIONS = [
         "sources/_amqp_publisher.py",
         "        connection.turn(0.0)\n        return connection.lost is None and",
         "        return",
-        f"{QUEUES}::opens_again",
+        f"{QUEUES}::meanwhile",
     ),
     Mutation(
         "what is there is declared anew",

@@ -483,6 +483,16 @@ def test_a_publisher_opens_again_after_a_pause_and_after_a_loss(world, rabbitmq,
     until(lambda: world.depth() >= 3, 10)
 
 
+def test_a_publisher_notices_that_the_broker_closed_the_connection_meanwhile(world, rabbitmq, proxy):
+    through = proxy(rabbitmq)
+    publisher = world.source(url=through.url, heartbeat=600).publisher()
+    publisher.publish(world.name, b"1")
+    through.cut()
+    until(lambda: not through.connections, 10)
+    publisher.publish(world.name, b"2")
+    publisher.close()
+
+
 def test_a_broker_that_does_not_confirm_is_a_failure_in_time(world, rabbitmq, proxy):
     through = proxy(rabbitmq)
     publisher = world.source(url=through.url, confirm_timeout=0.3).publisher()
