@@ -123,10 +123,9 @@ def confluent() -> list[Case]:
 def rabbitmq() -> list[Case]:
     bare = "pika, bare, acks of 64"
 
-    def loop(name: str, loop: str) -> Case:
-        return Case(
-            name, "rabbitmq", "rabbitmq", "bare", bare, share=0.3, spec={"loop": loop, "prefetch": PREFETCH}
-        )
+    def loop(name: str, loop: str, prefetch: int = PREFETCH) -> Case:
+        spec = {"loop": loop, "prefetch": prefetch}
+        return Case(name, "rabbitmq", "rabbitmq", "bare", bare, share=0.3, spec=spec)
 
     def ours(name: str, **spec: Any) -> Case:
         return Case(
@@ -135,6 +134,7 @@ def rabbitmq() -> list[Case]:
 
     return [
         loop(bare, "pika-many"),
+        loop("pika, bare, acks of 64, prefetch 5000", "pika-many", 5000),
         loop("pika, bare, ack of each", "pika-each"),
         ours("1 worker", workers=1),
         ours("8 workers", workers=8),
