@@ -40,7 +40,10 @@ class Kafka:
         admin = KafkaAdminClient(bootstrap_servers=self.url)
         try:
             broker = admin.describe_cluster()["brokers"][0]
-            return "Kafka " + str(admin.get_broker_version_data(broker.get("broker_id", 0))).strip("<>").split()[-1]
+            return (
+                "Kafka "
+                + str(admin.get_broker_version_data(broker.get("broker_id", 0))).strip("<>").split()[-1]
+            )
         finally:
             admin.close()
 
@@ -129,7 +132,8 @@ class RabbitMQ:
             version = connection._impl.server_properties["version"]
         finally:
             connection.close()
-        return f"RabbitMQ {version if isinstance(version, str) else version.decode()} (classic queue, persistent messages)"
+        name = version if isinstance(version, str) else version.decode()
+        return f"RabbitMQ {name} (classic queue, persistent messages)"
 
     def fill(self, case: dict[str, Any]) -> None:
         """Name a new queue, with so many messages in it."""
