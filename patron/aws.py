@@ -250,7 +250,7 @@ def _value(attribute: Mapping[str, Any]) -> str:
 def _unpacked(text: str) -> dict[str, str]:
     try:
         packed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {HEADERS: text}
     return {str(name): str(value) for name, value in packed.items()} if isinstance(packed, dict) else {}
 

@@ -22,6 +22,7 @@ COLUMNS = ("id", "when", "topic", "key", "attempts", "first failure", "size", "r
 
 _LARGEST = 64 * 1024  # bytes of a body that are shown; `--raw` has all
 _HEX_ROW = 16
+_NO_TIME = (ValueError, OverflowError, OSError)  # of a number that somebody took for seconds
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -159,8 +160,16 @@ def _cut(text: Any, width: int | None) -> Any:
 
 
 def _local(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    except _NO_TIME:
+        return str(seconds)
 
 
 def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except _NO_TIME:
+        return str(seconds)

@@ -31,6 +31,8 @@ if logging.getLogger("pika").level == logging.NOTSET:
 _RECONNECT = RetryPolicy(initial=0.2, cap=5.0)
 _SWEEP = 0.05
 _FAREWELL = 1.0
+_AROUND = 20  # bytes of a frame around the properties
+_SURELY_FIT = 500  # characters of headers that fit into the smallest frame that AMQP allows
 
 
 @dataclass(frozen=True)
@@ -302,12 +304,10 @@ class _Outlet:
         if delivery.done():
             return
         try:
+            properties = pika.BasicProperties(**message.properties)
+            _check_size(properties, self._channel.connection.params.frame_max)
             self._channel.basic_publish(
-                message.exchange,
-                message.routing_key,
-                message.body,
-                pika.BasicProperties(**message.properties),
-                message.mandatory,
+                message.exchange, message.routing_key, message.body, properties, message.mandatory
             )
         except Exception as error:  # noqa: BLE001 - what AMQP cannot carry is this message's failure, not the thread's
             delivery.fail(_not_sent(error))
@@ -360,6 +360,20 @@ def _settled(delivery: Delivery) -> None:
 
 def _refused(delivery: Delivery) -> None:
     delivery.fail(PublishFailed("RabbitMQ refused the message: a queue is full or failed"))
+
+
+def _check_size(properties: Any, frame_max: int) -> None:
+    """
+    All properties stand in one frame, and the broker closes the connection of who sends a larger one.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    headers = properties.headers
+    if sum(map(len, headers)) + sum(map(len, map(str, headers.values()))) > _SURELY_FIT:
+        size = sum(map(len, properties.encode())) + _AROUND
+        if size > frame_max:
+            raise ValueError(f"its headers and properties have {size} bytes, and RabbitMQ takes {frame_max}")
 
 
 def _not_sent(error: Exception) -> PublishFailed:

@@ -22,6 +22,7 @@ _WAIT = 1.0  # seconds that a call waits while there should be more
 _GLANCE = 0.2  # seconds that it waits when all that were there have been seen
 _LONG_GLANCE = 2.0  # the same where leases are, for such brokers count only roughly
 _COUNTING = 2.0  # seconds that the broker has to tell how many there are
+_DIGITS = 9  # of a count that somebody wrote into a header
 _ALIVE = 5.0  # seconds after which the connection must be heard of again
 
 
@@ -287,7 +288,8 @@ def _redirected(source: Any, topic: str) -> Source:
 
 
 def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    fine = text is not None and len(text) <= _DIGITS and text.isascii() and text.isdigit()
+    return int(text) if text is not None and fine else None
 
 
 def _epoch(text: str | None) -> float | None:

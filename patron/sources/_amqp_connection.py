@@ -132,6 +132,11 @@ class Connection:
         told = str((self._driver.server_properties or {}).get("version", ""))
         return tuple(int(part) for part in told.split(".") if part.isdigit())
 
+    @property
+    def frame_max(self) -> int:
+        """The largest frame that was agreed on, in bytes; all properties of a message stand in one."""
+        return int(self._driver.params.frame_max)
+
     def turn(self, timeout: float) -> None:
         """Let the driver read and write; when there is nothing to do, wait at most *timeout* seconds for it."""
         timer = self._loop.call_later(timeout, _nothing)

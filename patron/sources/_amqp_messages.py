@@ -12,7 +12,7 @@ from patron.consumer.source import Message
 from patron.correlation import message_headers
 from patron.sources._amqp_properties import Properties
 
-__all__ = ["KEY_HEADER", "Delivery", "message_of", "properties_of"]
+__all__ = ["KEY_HEADER", "Delivery", "fitting", "message_of", "properties_of"]
 
 KEY_HEADER = "X-Patron-Key"
 """The header that carries the key of a message, which AMQP does not know."""
@@ -21,12 +21,14 @@ LARGEST = 128 * 1024 * 1024
 """Bytes that a compressed body may have when it is not; what RabbitMQ takes at most."""
 
 _COUNT_HEADER = "x-delivery-count"
+_DIGITS = 9  # of a count; a classic queue lets anybody write it
 _OWN = {KEY_HEADER.lower(), _COUNT_HEADER}
 _BROKERS = ("CC", "BCC", "x-death", "x-first-death-", "x-last-death-")
 """What the broker reads or writes itself, and refuses in the form of text."""
 
 _PERSISTENT = 2
 _LONGEST_SHORT = 255
+_ENTRY = 6  # bytes of a header in its table, beside name and value
 
 
 class Delivery(NamedTuple):
@@ -58,7 +60,7 @@ def message_of(delivery: Delivery, body: bytes, queue: str, generation: int) -> 
     headers, problem, deliveries = read.headers, read.problem, 1
     if delivery.redelivered:
         count = headers.get(_COUNT_HEADER, "")
-        deliveries = int(count) + 1 if count.isdecimal() else 2
+        deliveries = int(count) + 1 if count.isdecimal() and len(count) <= _DIGITS else 2
     headers.pop(_COUNT_HEADER, None)
     key = headers.pop(KEY_HEADER, None)
     if key is None and delivery.exchange:
@@ -90,8 +92,12 @@ def message_of(delivery: Delivery, body: bytes, queue: str, generation: int) -> 
 
 
 def properties_of(headers: Mapping[str, str] | None, key: str | None, **more: Any) -> dict[str, Any]:
-    """The properties of a persistent message with *headers* and *key*, and an id of its own."""
-    table = message_headers(headers)
+    """
+    The properties of a persistent message with *headers* and *key*, and an id of its own.
+
+    What AMQP cannot carry, as half a surrogate in the text of an error, is written with backslashes.
+    """
+    table = {_carried(name): _carried(value) for name, value in message_headers(headers).items()}
     values: dict[str, Any] = {
         "message_id": uuid.uuid4().hex,
         "timestamp": int(time.time()),
@@ -105,8 +111,29 @@ def properties_of(headers: Mapping[str, str] | None, key: str | None, **more: An
     for name in [name for name in table if name.lower() in _OWN or name.startswith(_BROKERS)]:
         del table[name]
     if key is not None:
-        table[KEY_HEADER] = key
+        table[KEY_HEADER] = _carried(key)
     return {**values, "headers": table, **more}
+
+
+def fitting(headers: Mapping[str, str], most: int) -> tuple[dict[str, str], list[str]]:
+    """
+    *headers* of *most* bytes at most, and the names of those that were cut for it, the longest first.
+
+    All of them must fit into one frame, and the broker closes the connection of who sends a larger one.
+    """
+    kept, cut = dict(headers), []
+    size = sum(len(name.encode()) + len(value.encode()) + _ENTRY for name, value in kept.items())
+    while size > most and any(kept.values()):
+        name = max(kept, key=lambda each: len(kept[each].encode()))
+        value = kept[name].encode()
+        kept[name] = value[: max(0, len(value) - (size - most))].decode("utf-8", "ignore")
+        size -= len(value) - len(kept[name].encode())
+        cut.append(name)
+    return kept, cut
+
+
+def _carried(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _add(headers: dict[str, str], name: str, value: str) -> None:

@@ -10,8 +10,9 @@ from time import monotonic
 from typing import Any
 
 from patron.errors import ConnectionLost, PublishFailed, SourceError
+from patron.observe import log
 from patron.sources._amqp_connection import Channel, Connection, properties
-from patron.sources._amqp_messages import properties_of
+from patron.sources._amqp_messages import fitting, properties_of
 
 __all__ = ["AmqpPublisher"]
 
@@ -20,6 +21,10 @@ _PATIENCE = (0.1, 0.2, 0.0)
 
 _LINGER = 60_000
 """Milliseconds after which an unused queue for delayed messages goes away."""
+
+
+_OTHERS = 2048
+"""Bytes of a frame that are kept for the other properties: each has 255 at most."""
 
 
 class AmqpPublisher:
@@ -72,6 +77,9 @@ class AmqpPublisher:
         values = properties_of(headers, key)
         try:
             connection, channel = self._open()
+            values["headers"], cut = fitting(values["headers"], connection.frame_max - _OTHERS)
+            if cut:
+                log.warn("headers are too long for RabbitMQ and were cut", topic=topic, headers=cut)
             send = partial(self._routed, connection, channel, body, values)
             if delay > 0:
                 self._make(connection, topic)

@@ -103,16 +103,16 @@ def _unwrapped(
     """What SNS put into its envelope; a text that is no envelope stays as it is."""
     try:
         envelope = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text, attributes
     if not (isinstance(envelope, dict) and envelope.get("Type") == "Notification" and "Message" in envelope):
         return text, attributes
-    inside = envelope.get("MessageAttributes") or {}
+    inside = envelope.get("MessageAttributes")
     return str(envelope["Message"]), {
         **attributes,
         **{
             name: {"StringValue": each.get("Value", "")}
-            for name, each in inside.items()
+            for name, each in (inside.items() if isinstance(inside, dict) else ())
             if isinstance(each, dict)
         },
     }

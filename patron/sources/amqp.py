@@ -234,8 +234,8 @@ def _url_rules(url: str) -> Sequence[tuple[bool, str]]:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        return ((True, f"url is no URL: {error}"),)
+    except ValueError:  # which says what it could not read, perhaps a part of the password
+        return ((True, "url is no URL: write what is special in user and password as %2F and the like"),)
     return (
         (parts.scheme not in ("amqp", "amqps"), f"url starts with {parts.scheme!r}: use amqp:// or amqps://"),
         (not parts.hostname, "url names no host: use amqp://user:password@host:5672/"),

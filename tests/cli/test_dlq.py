@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from patron import Consumer, SqliteSource
+from patron.cli import letterview
 from patron.cli.program import run
 from patron.consumer import Message, RetryPolicy, Stats
-from patron.consumer.letters import Letters, Selection
+from patron.consumer.letters import Letter, Letters, Selection
 from patron.consumer.replaying import replay
 from patron.errors import PublishFailed, SourceError, Stale
 from patron.sources.memory import MemorySource, memory_broker
@@ -194,6 +195,18 @@ def test_what_a_letter_says_cannot_command_the_terminal(shop: Shop) -> None:
     for said in (shop("list", "config.yaml", "orders"), shop("show", "config.yaml", "orders", id_)):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", said.out)
         assert "\\x1b[31m\\x202eevil" in said.out
+
+
+@pytest.mark.parametrize("seconds", [1.7e12, 1.8e19, -1e15])
+def test_a_letter_with_a_time_that_is_none_is_shown_all_the_same(seconds: float) -> None:
+    letter = Letter(Message(b"x", "orders.dlq", "7", timestamp=seconds))
+    assert letterview.row(letter)["when"] == letterview.as_object(letter)["when"] == str(seconds)
+
+
+def test_counts_that_are_none_are_not_believed() -> None:
+    headers = {"x-patron-attempts": "9" * 5000, "x-patron-replays": "9" * 5000}
+    letter = Letter(Message(b"x", "orders.dlq", "7", headers))
+    assert (letter.attempts, letter.replays) == (None, 0)
 
 
 # show

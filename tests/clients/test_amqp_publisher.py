@@ -349,3 +349,13 @@ def configure(broker: RabbitMQ, line: str) -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AmqpPublisher(**settings)
+
+
+def test_headers_larger_than_a_frame_fail_their_message_and_no_other(world, publisher):
+    before = [publisher.publish_async(world.name, "orders.a", number) for number in range(50)]
+    large = publisher.publish_async(world.name, "orders.a", 1, {"large": "x" * 200_000})
+    after = [publisher.publish_async(world.name, "orders.a", number) for number in range(50)]
+    assert [each.exception(10) for each in before + after] == [None] * 100
+    with pytest.raises(PublishFailed, match=r"headers and properties have 20\d+ bytes"):
+        large.result(10)
+    publisher.publish(world.name, "orders.a", 1, {"large": "x" * 129_000})

@@ -432,6 +432,24 @@ def test_poison_becomes_dead_letters_with_a_reason_and_the_consumer_goes_on(worl
 # Publishing
 
 
+@pytest.mark.parametrize("value", [b"\xff" * 60_000, "é" * 64_000], ids=["bytes", "text"])
+def test_headers_that_become_too_long_for_a_frame_are_cut_in_the_dead_letter(world, value):
+    def process(message: Message) -> None:
+        raise ValueError("no, half a \ud800")
+
+    dlq = f"{world.name}.dlq"
+    consumer = Consumer("c", world.source(), process, retry=RetryPolicy(attempts=1), dead_letters=dlq)
+    with driven(consumer):
+        until(lambda: consumer.info()["connected"], 10)
+        world.publish(b"x", pika.BasicProperties(headers={"large": value, "small": "s"}))
+        until(lambda: world.depth(dlq) == 1, 10)
+    with world.connection.channel() as channel:
+        _, properties, body = channel.basic_get(dlq, auto_ack=True)
+    assert body == b"x"
+    assert properties.headers["small"] == "s"
+    assert properties.headers["x-patron-reason"] == "ValueError: no, half a \\ud800"
+
+
 def test_a_publisher_makes_a_missing_queue_or_says_that_it_is_missing(world):
     with pytest.raises(PublishFailed, match=r"is not there on RabbitMQ"):
         world.source(create=False).publisher().publish(world.name, b"1")
@@ -548,6 +566,14 @@ def test_letters_are_handled_in_any_order_and_the_rest_keeps_its_place(world, ki
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AmqpSource(**{"queue": "orders", **settings})
+
+
+@pytest.mark.parametrize("url", ["amqp://u:s3cret/x@host:5672/", "amqp://u:s3cret\u2100x@host/"])
+def test_a_url_that_cannot_be_read_is_refused_without_its_password(url):
+    with pytest.raises(ConfigError) as refused:
+        AmqpSource("orders", url=url)
+    assert "s3cret" not in str(refused.value)
+    assert "%2F" in str(refused.value)
 
 
 def test_tls_files_that_cannot_be_read_are_named():

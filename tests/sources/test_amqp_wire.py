@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pika.frame import Body, Header, Method
 
 from patron.sources._amqp_frames import Deliveries, Frames
-from patron.sources._amqp_messages import Delivery, message_of, properties_of
+from patron.sources._amqp_messages import Delivery, fitting, message_of, properties_of
 from patron.sources._amqp_properties import Properties
 from patron.sources._amqp_tags import Tags
 
@@ -269,3 +269,24 @@ def test_tags_that_were_never_given_or_are_settled_are_left_out():
     assert tags.settle([1, 3]) == (0, [3])
     assert tags.settle([3, 2]) == (2, [])
     assert len(tags) == 0
+
+
+def test_a_delivery_count_that_is_no_count_is_not_believed():
+    assert message(redelivered=True, headers={"x-delivery-count": "9" * 5000}).deliveries == 2
+
+
+def test_what_no_utf8_can_hold_is_published_with_backslashes():
+    values = properties_of({"x-patron-reason": "bad \ud800"}, "key \udfff")
+    assert values["headers"]["x-patron-reason"] == "bad \\ud800"
+    assert values["headers"]["X-Patron-Key"] == "key \\udfff"
+    encoded(**values)
+
+
+def test_of_headers_that_do_not_fit_the_longest_are_cut():
+    given = {"short": "s", "long": "é" * 500, "longer": "x" * 2000}
+    headers, cut = fitting(given, 1500)
+    assert cut == ["longer"]
+    assert (headers["short"], headers["long"]) == ("s", "é" * 500)
+    assert len(encoded(headers=headers)) <= 1500 + 20
+    assert fitting(given, 10_000) == (given, [])
+    assert fitting({"name": ""}, 1) == ({"name": ""}, [])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from patron import aws
 from patron.errors import PublishFailed
+from patron.sources._sqs_message import message_of
 
 names = st.one_of(
     st.from_regex(r"[A-Za-z0-9_-]{1,12}(\.[A-Za-z0-9]{1,4})?", fullmatch=True),
@@ -96,3 +97,22 @@ def test_what_a_client_sends_is_plain_or_refused(values: dict[str, Any]) -> None
 )
 def test_a_topic_has_a_name_that_a_queue_may_have(topic: str, queue: str) -> None:
     assert aws.queue_name(topic) == queue
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"Type": "Notification", "Message": "x", "MessageAttributes": [1]}',
+        '{"Type": "Notification", "Message": "x", "MessageAttributes": "no"}',
+    ],
+    ids=["deep", "list", "text"],
+)
+def test_what_only_looks_like_an_envelope_of_sns_ends_no_consumer(text: str) -> None:
+    raw = {"MessageId": "1", "ReceiptHandle": "h", "Body": text}
+    assert message_of(raw, "orders", 1, unwrap_sns=True).id == "1"
+
+
+def test_packed_headers_that_are_too_deep_are_a_header() -> None:
+    bomb = "[" * 100_000
+    assert aws.opened("x", {aws.HEADERS: {"StringValue": bomb}}) == (b"x", {aws.HEADERS: bomb}, None)
