@@ -114,21 +114,25 @@ class Unconfirmed:
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._changed = threading.Condition()  # guards the two below
+        self._changed = threading.Condition()  # guards the three below
         self._waiting: dict[
             Delivery, tuple[int, float]
         ] = {}  # size, and since when (monotonic seconds); oldest first
         self._bytes = 0
+        self._closed = False
 
     def admit(self, delivery: Delivery, size: int, timeout: float) -> None:
         """
         Count *delivery* in, once there is room; a message larger than all the room travels alone.
 
         Raises:
-            PublishFailed: there was no room within *timeout* seconds.
+            PublishFailed: there was no room within *timeout* seconds, or it was closed.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._fits(size), timeout):
+            room = self._changed.wait_for(lambda: self._closed or self._fits(size), timeout)
+            if self._closed:
+                raise PublishFailed("the producer was closed: this message was not sent")
+            if not room:
                 raise PublishFailed(
                     f"{len(self._waiting)} messages ({self._bytes} bytes) wait for the broker's confirmation "
                     f"and nothing was confirmed within {timeout:.3g} s: this one was not sent"
@@ -140,6 +144,12 @@ class Unconfirmed:
         if not self._waiting:
             return True
         return len(self._waiting) < self._most and self._bytes + size <= self._most_bytes
+
+    def close(self) -> None:
+        """Admit nothing from now on, also of what waits for room: nobody would tell how it ended."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def release(self, delivery: Delivery) -> None:
         """*delivery* is done."""
@@ -207,6 +217,7 @@ class Connection:
 
     def close(self, timeout: float) -> int:
         """Flush, give up what is left after *timeout* seconds, and end; how many were left."""
+        self._unconfirmed.close()
         self._driver.close(timeout)
         self._stop.set()
         if threading.current_thread() is not self._thread:

@@ -273,14 +273,14 @@ class KafkaProducer:
             message.headers,
             message.content_type or self.content_type,
         )
-        key = message.key.encode() if isinstance(message.key, str) else message.key
+        key = _key(message.key)
         if message.payload is None and key is None:
             raise EncodeError("a message without payload deletes its key, and this one has no key")
         return Record(
             message.topic,
             None if message.payload is None else body,
             key,
-            [(name, value.encode()) for name, value in headers.items()],
+            [(name, value.encode("utf-8", "backslashreplace")) for name, value in headers.items()],
             message.partition,
             None if message.timestamp is None else round(message.timestamp * 1000),
         )
@@ -301,6 +301,16 @@ class KafkaProducer:
     def _close(self, connection: Connection) -> None:
         if left := connection.close(self.timeout):
             log.error("messages given up", messages=left, waited=self.timeout)
+
+
+def _key(key: str | bytes | None) -> bytes | None:
+    """The bytes of *key*; text that a source made of bytes which are no UTF-8 becomes these again."""
+    if not isinstance(key, str):
+        return key
+    try:
+        return key.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise EncodeError(f"key {key!r} has no form in UTF-8: {error.reason}") from error
 
 
 @functools.lru_cache(maxsize=1024)

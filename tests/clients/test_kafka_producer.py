@@ -132,6 +132,17 @@ def test_keys_land_where_java_and_sarama_put_them(
     assert got == expected
 
 
+def test_a_key_and_headers_that_are_no_text_go_on_as_a_source_reads_them(
+    kafka: KafkaServer, topic: str, producer: KafkaProducer, mark: str
+) -> None:
+    key = b"\x00\xff\xc3" + mark.encode()
+    producer.send(topic, 1, key=key.decode("utf-8", "surrogateescape"), headers={"name": "\ud800"})
+    (record,) = read(kafka, topic, mark, 1)
+    assert (record.key, dict(record.headers)["name"]) == (key, b"\\ud800")
+    with pytest.raises(EncodeError, match="key"):
+        producer.send(topic, 1, key="\ud800")
+
+
 def test_a_partition_can_be_chosen(topic: str, producer: KafkaProducer) -> None:
     assert [producer.send(topic, b"", partition=number).partition for number in range(3)] == [0, 1, 2]
 
@@ -370,6 +381,33 @@ def test_what_the_driver_forgets_fails_in_its_time_and_makes_room() -> None:
         delivery.result(20)
     until(lambda: unconfirmed.wait(0) == 0)
     assert connection.close(1.0) == 0
+
+
+def unsettled() -> Delivery:
+    return Delivery(operation("producer", "kafka", "orders"))
+
+
+def test_what_waits_for_room_while_the_producer_is_closed_is_told_so() -> None:
+    class Slow(Forgetful):
+        def close(self, timeout: float) -> None:
+            until(lambda: told)
+
+    told: list[str] = []
+    record = Record("orders", b"x", None, [], None, None)
+    connection = Connection(Slow(), Unconfirmed(1, 1000), 30)
+    connection.append(record, first := unsettled(), 1.0)
+
+    def waits() -> None:
+        with pytest.raises(PublishFailed) as refused:
+            connection.append(record, unsettled(), 30.0)
+        told.append(str(refused.value))
+
+    waiting = threading.Thread(target=waits)
+    waiting.start()
+    assert connection.close(1.0) == 1
+    waiting.join(10)
+    assert "closed" in told[0]
+    assert isinstance(first.exception(0), PublishFailed)
 
 
 def test_a_full_producer_fails_instead_of_growing(behind: tuple[KafkaProducer, Proxy], topic: str) -> None:
