@@ -205,8 +205,10 @@ class Desk:
     # The owner's side
 
     def receive(self, messages: Iterable[Message]) -> None:
-        """Let the workers have *messages*."""
+        """Let the workers have *messages*; those of a lane that goes back meanwhile go back behind it."""
         with self._lock:
+            if self._nacks:
+                messages = self._not_overtaking(messages)
             self._ledger.add(messages, self._clock())
             if self._idle:
                 self._work.notify()
@@ -283,7 +285,12 @@ class Desk:
     def revoke(self, lanes: Iterable[Hashable]) -> int:
         """The source took *lanes* away; returns how many messages were dropped."""
         with self._lock:
-            return self._ledger.revoke(lanes, self._clock())
+            gone = frozenset(lanes)
+            self._nacks = [
+                (seconds, [message for message in messages if message.lane not in gone])
+                for seconds, messages in self._nacks
+            ]
+            return self._ledger.revoke(gone, self._clock())
 
     def forget(self, messages: Iterable[Message]) -> int:
         """*messages* are no longer ours; returns how many were held."""
@@ -343,6 +350,21 @@ class Desk:
         return self._failure
 
     # Inside
+
+    def _not_overtaking(self, messages: Iterable[Message]) -> list[Message]:
+        """*messages* without what a poll fetched before it could know that their lanes go back."""
+        lane_of = self._ledger.goes_back_with
+        going = {lane_of(message): group for _, group in self._nacks for message in group}
+        going.pop(None, None)
+        kept = []
+        for message in messages:
+            group = going.get(lane_of(message))
+            if group is None:
+                kept.append(message)
+            else:
+                message.deliveries = max(0, message.deliveries - 1)
+                group.append(message)
+        return kept
 
     def _pressing(self) -> bool:
         """Whether the owner should settle now rather than wait."""

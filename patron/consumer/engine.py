@@ -213,7 +213,11 @@ class Engine:
         self._settler.settle(subscription)
         self._tend(subscription)
         room = self._settings.held - self._held
-        if room > 0 and (room >= self._settings.held // 4 or self._desk.hungry):
+        if self._settler.returning:
+            # What a poll gives now would overtake it.
+            self._keep_alive(subscription)
+            self._desk.rest(BUSY_POLL)
+        elif room > 0 and (room >= self._settings.held // 4 or self._desk.hungry):
             self._poll(subscription, room)
         elif not self._desk.make_room():
             self._keep_alive(subscription)

@@ -349,6 +349,12 @@ class Ledger:
         idle = [entry for entry in self._entries if entry.live and entry.state in (_WAITING, _DELAYED)]
         return self._forget(idle, now)
 
+    def goes_back_with(self, message: Message) -> Hashable:
+        """The lane whose later messages must go back when *message* does; None: it has none."""
+        if self._positional or self._lane_of is None:
+            return message.lane
+        return self._lane_of(message)
+
     # Inside
 
     def _forget(self, entries: Sequence[Entry], now: float) -> list[Message]:

@@ -56,6 +56,11 @@ class Settler:
         """Whether anything is to be acknowledged or given back."""
         return bool(self._finished or self._returned)
 
+    @property
+    def returning(self) -> bool:
+        """Whether something is to be given back that the source has not taken yet."""
+        return bool(self._returned)
+
     def settle(self, subscription: Subscription) -> None:
         """
         Ack what is finished and nack what goes back; what the source refuses for now is kept.

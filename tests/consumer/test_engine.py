@@ -16,6 +16,8 @@ from patron import correlation, observe, resources
 from patron.component import Stop
 from patron.consumer import Batch, Consumer, Message, RetryPolicy
 from patron.consumer import metrics as consumer_metrics
+from patron.consumer.desk import Desk, Hand
+from patron.consumer.ledger import Ledger
 from patron.consumer.source import Subscription
 from patron.errors import ConfigError, NotASource, Reject, Retry, SourceError
 from patron.sources._memory_broker import Record
@@ -214,6 +216,7 @@ def test_topics_are_looked_at_until_they_were_found_once(broker: MemoryBroker) -
         broker.up()
         publish(broker, "1")
         until(lambda: done == [b"1"])
+        drain(orders(broker))  # or it would come again after the loss
         found = len(asked)
         broker.lose()
         publish(broker, "2")
@@ -618,6 +621,80 @@ def test_requeueing_keeps_the_order_of_the_lane(broker: MemoryBroker) -> None:
     with driven(Consumer("c", orders(broker), process, **settings)):
         drain(orders(broker))
     assert done == [b"0", b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("positional", [False, True])
+def test_what_a_poll_fetches_while_its_lane_goes_back_does_not_overtake(
+    broker: MemoryBroker, positional: bool
+) -> None:
+    source = orders(broker, positional=positional, partitions=1)
+    begun, fetched, fail = threading.Event(), threading.Event(), threading.Event()
+    done: list[bytes] = []
+
+    def process(message: Message) -> None:
+        if message.body == b"0" and not fail.is_set():
+            begun.set()
+            assert fetched.wait(10)
+            fail.set()
+            raise RuntimeError("no")
+        done.append(message.body)
+
+    class Late(_Spied):
+        def poll(self, limit: int, timeout: float) -> Sequence[Any]:
+            received = self._subscription.poll(limit, timeout)
+            if any(getattr(item, "body", None) == b"2" for item in received) and not fetched.is_set():
+                fetched.set()
+                until(lambda: consumer.info()["held"] == 0)
+            return received
+
+    class Source(Spy):
+        def open(self) -> Subscription:
+            return Late(self, self.source.open())  # type: ignore[return-value]
+
+    if positional:
+        broker.topic("orders", 1).read_as(True)
+    publish(broker, "0", "1", key="k")
+    policy = RetryPolicy(attempts=1, initial=0.01, cap=0.01)
+    settings: dict[str, Any] = {"retry": policy, "dead_letters": "none", "on_exhausted": "requeue"}
+    consumer = Consumer("c", Source(source), process, **settings)
+    with driven(consumer):
+        assert begun.wait(10)
+        publish(broker, "2", "3", key="k")
+        until(lambda: len(done) >= 4)
+        drain(source)
+    assert done == [b"0", b"1", b"2", b"3"]
+
+
+def test_nothing_is_fetched_that_would_overtake_what_could_not_be_given_back(broker: MemoryBroker) -> None:
+    done: list[int] = []
+    source = orders(broker, positional=True, partitions=1)
+    spy = Spy(source, nack=SourceError("not now"))
+
+    def process(message: Message) -> None:
+        if message.body == b"0" and message.attempts == 0:
+            raise RuntimeError("no")
+        done.append(int(message.body))
+
+    broker.topic("orders", 1).read_as(True)
+    publish(broker, *map(str, range(20)), key="k")
+    with driven(Consumer("c", spy, process, prefetch=4, workers=2, retry=QUICK)):
+        until(lambda: spy.count("nack") >= 2)
+        until(lambda: done == [0])
+        time.sleep(0.1)
+        assert done == [0]
+        del spy.failing["nack"]
+        until(lambda: len(done) >= 20)
+    assert done == list(range(20))
+
+
+def test_what_goes_back_of_a_lane_that_is_taken_away_is_nobodys_any_more() -> None:
+    desk = Desk(Ledger(True), [Hand()], clock=time.monotonic, settle_at=1)
+    desk.receive([Message(b"", "t", str(at), lane="p", position=at) for at in range(2)])
+    hand = Hand()
+    assert desk.next(hand)
+    desk.give_back(hand, [hand.run.popleft()], 0.0)
+    desk.revoke(["p"])
+    assert [messages for _, messages in desk.collect()[1] if messages] == []
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), RecursionError()])
