@@ -58,6 +58,18 @@ class Record:
 
 
 @dataclass
+class Jump:
+    """*record* was processed for the first time although number *missing* of its lane was not yet."""
+
+    record: Record
+    before: Record | None
+    missing: int
+
+    def __str__(self) -> str:
+        return f"{self.record} after {self.before}, not {self.missing}"
+
+
+@dataclass
 class Records:
     """What the service recorded, read as far as it has got."""
 
@@ -95,7 +107,7 @@ class Records:
     def begun(self) -> Counter[tuple[str, int]]:
         return Counter((each.lane, each.number) for each in self.lines if each.what == "begin")
 
-    def disorder(self) -> list[str]:
+    def disorder(self) -> list[Jump]:
         """
         The messages that were processed for the first time although one before them in their lane was not yet.
 
@@ -108,7 +120,7 @@ class Records:
         for record in self._ends():
             if record.number >= following[record.lane]:
                 if record.number > following[record.lane]:
-                    wrong.append(f"{record} after {last.get(record.lane)}, not {following[record.lane]}")
+                    wrong.append(Jump(record, last.get(record.lane), following[record.lane]))
                 following[record.lane] = record.number + 1
             last[record.lane] = record
         return wrong

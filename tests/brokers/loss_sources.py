@@ -9,69 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from brokers.kafka_server import Kafka
+from brokers.loss_subject import LANES, TOPIC, Restarted, Subject, body
 from brokers.moto_process import VARIABLES, ExactMoto
-from brokers.processes import ServerProcess
 from brokers.rabbitmq_server import RabbitMQ
 from brokers.tcp_proxy import Proxy
-
-LANES = 12
-TOPIC = "losses"
-
-
-def body(lane: int, number: int) -> bytes:
-    return f"{lane} {number}".encode()
-
-
-class Subject:
-    """One source under test, with a server of its own."""
-
-    name: ClassVar[str]
-    #: How many messages the whole test takes.
-    size: ClassVar[int] = 100_000
-    #: Whether one process repeats a lane without gaps after a loss of the connection.
-    positional: ClassVar[bool] = False
-    #: Settings of the consumer beside the source.
-    consumer: ClassVar[Mapping[str, Any]] = {}
-    prefetch: ClassVar[int] = 256
-    #: How often the order may break when the broker is killed.
-    overtaken: ClassVar[int] = 0
-    #: Publish no more than this ahead of the consumer; None: everything at once.
-    backlog_limit: ClassVar[int | None] = None
-    #: Variables that the driver needs.
-    environment: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def start(self) -> None:
-        """Start the server and make what is read."""
-
-    def close(self) -> None:
-        """Stop the server."""
-
-    def source(self) -> dict[str, Any]:
-        """The source as the configuration file has it."""
-        raise NotImplementedError
-
-    def slow(self, scale: float) -> dict[str, Any]:
-        """The settings which a processor of 90 s exceeds, all of them times *scale*."""
-        raise NotImplementedError
-
-    def publish(self, first: int, count: int, lanes: int = LANES) -> None:
-        """Publish the numbers *first* to *first* + *count* of each lane, and know that they are there."""
-        raise NotImplementedError
-
-    def interrupt(self) -> str:
-        """Break the server or the way to it; what was done."""
-        raise NotImplementedError
-
-    def backlog(self) -> int:
-        """How many messages are not acknowledged."""
-        raise NotImplementedError
-
-    def dead(self) -> int:
-        """How many dead letters there are."""
-        raise NotImplementedError
 
 
 class Sqlite(Subject):
@@ -115,23 +56,6 @@ class Sqlite(Subject):
 
     def dead(self) -> int:
         return self._topics().get("losses.dlq", 0)
-
-
-class Restarted(Subject):
-    """A subject whose server is killed and started again on its data."""
-
-    server: ServerProcess
-
-    def start(self) -> None:
-        self.server.start()
-
-    def close(self) -> None:
-        self.server.close()
-
-    def interrupt(self) -> str:
-        begun = time.monotonic()
-        self.server.restart()
-        return f"kill -9 of the broker, back after {time.monotonic() - begun:.1f} s"
 
 
 class KafkaPython(Restarted):
@@ -233,15 +157,14 @@ class KafkaConfluent(KafkaPython):
 
 class Rabbit(Restarted):
     """
-    Order by key: RabbitMQ has no lanes, but it gives back what was not acknowledged in its old order.
+    Order by key and a single active consumer: RabbitMQ has no lanes.
 
-    Not after a crash of its own: then it may give new messages to the new connection before it
-    notices that the old one is gone, and what that held comes later, once in each lane.
+    It gives back what was not acknowledged in its old order, before anything else.
     """
 
     name = "amqp"
     consumer: ClassVar[Mapping[str, Any]] = {"order": "key"}
-    overtaken = LANES
+    arguments: ClassVar[Mapping[str, Any]] = {"x-single-active-consumer": True}
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -251,7 +174,8 @@ class Rabbit(Restarted):
         super().start()
         with self._channel() as channel:
             for queue in (TOPIC, "losses.dlq"):
-                channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+                arguments = {"x-queue-type": "quorum", **(self.arguments if queue == TOPIC else {})}
+                channel.queue_declare(queue, durable=True, arguments=arguments)
 
     def _channel(self) -> Any:
         import pika
@@ -289,6 +213,19 @@ class Rabbit(Restarted):
 
     def dead(self) -> int:
         return self._count("losses.dlq")
+
+
+class SharedRabbit(Rabbit):
+    """
+    A queue that several could read, though one does.
+
+    When RabbitMQ itself was killed, it gives new messages to the new connection until it notices that
+    the old one is gone, and what that held comes later: once in each lane.
+    """
+
+    name = "shared"
+    overtakes = True
+    arguments: ClassVar[Mapping[str, Any]] = {}
 
 
 class _Closing:
@@ -393,5 +330,5 @@ class Sqs(Subject):
 
 
 SUBJECTS: Mapping[str, type[Subject]] = {
-    each.name: each for each in (Sqlite, KafkaPython, KafkaConfluent, Rabbit, Sqs)
+    each.name: each for each in (Sqlite, KafkaPython, KafkaConfluent, Rabbit, SharedRabbit, Sqs)
 }
