@@ -26,7 +26,7 @@ MUTATIONS = [
         "sources/_sqs_subscription.py",
         "outcomes = self._crew.each(act, aws.batches_of(BATCH, leases))",
         "outcomes = self._crew.each(act, aws.batches_of(BATCH, leases[:10]))",
-        f"{CONTRACT}::more_messages",
+        f"{CONTRACT}::acknowledged",
     ),
     Mutation(
         "what is given back is deleted",
