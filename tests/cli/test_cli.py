@@ -230,6 +230,19 @@ def test_a_file_that_is_not_there_is_one_line(patron):
     )
 
 
+def test_a_driver_that_is_not_installed_is_a_warning(patron):
+    (patron.directory / "sitecustomize.py").write_text("import sys; sys.modules['pika'] = None\n")
+    patron.write(
+        """
+        name: shop
+        consumers: [{name: orders, source: {type: amqp, queue: q}, processor: "wares:process"}]
+        """
+    )
+    done = patron("check", "config.yaml", PYTHONPATH=f"{patron.directory}:{ROOT}")
+    warned = 'patron: warning: component orders: pika is not installed: pip install "patron[amqp]"\n'
+    assert (done.returncode, done.stderr) == (0, warned)
+
+
 def test_a_warning_is_shown_and_is_no_failure(patron):
     done = patron("check", "config.yaml", PATRON_WORKRES="2")
     assert done.returncode == 0

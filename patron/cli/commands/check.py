@@ -31,10 +31,10 @@ def command(config: Path) -> None:
     CONFIG is a file, or module:service for a service that is described in code.
     """
     from patron.cli.output import paint, warning
-    from patron.config import load, summary
+    from patron.config import drivers, load, summary
 
     configuration = load(config)
-    for text in configuration.warnings:
+    for text in (*configuration.warnings, *drivers.missing(configuration.service)):
         warning(text)
     for line in summary.lines(configuration.service):
         click.echo(line)
