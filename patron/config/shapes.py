@@ -318,4 +318,6 @@ def _member(member: Any) -> str:
         return f"one of {', '.join(repr(m.value) for m in member)}"
     if typing.get_origin(member) in _MAPPINGS or member in _MAPPINGS:
         return "a mapping"
+    if typing.get_origin(member) in _LISTS:
+        return "a list"
     return _WORDS.get(member, getattr(member, "__name__", str(member)))

@@ -153,3 +153,8 @@ def test_no_text_makes_a_duration_or_a_word_fail(text):
 @given(st.integers())
 def test_any_whole_number_of_a_sensible_size_is_that_number(number):
     assert scalar(str(number)) == (number if abs(number) < 10**40 else str(number))
+
+
+def test_a_list_is_called_a_list_whatever_holds_it_in_code(world):
+    config = "name: a\nconsumers: [{name: c, source: {type: kafka, group: g}, processor: 'builtins:print'}]\n"
+    assert world.problem(config).endswith("source.topic: is missing: it needs text or a list")
