@@ -82,7 +82,10 @@ def test_its_settings_may_come_from_the_environment_and_its_secrets_are_hidden(s
     [
         ("{type: queues:queue, knid: memory}", "source.knid: there is no such key (did you mean 'kind'?)"),
         ("{type: queues:queue}", "source.kind: is missing: it needs one of 'memory', 'other'"),
-        ("{type: queues:queue, kind: memory, lease: soon}", "source.lease: expected a number, got the text 'soon'"),
+        (
+            "{type: queues:queue, kind: memory, lease: soon}",
+            "source.lease: expected a number, got the text 'soon'",
+        ),
         ("{type: queues:queue, kind: memory, topic: ''}", "source.topic: is empty"),
         ("{type: queues:queue, kind: other}", "queues:queue failed: RuntimeError: no broker of that kind"),
         ("{type: queues:Mine, topic: ''}", "source.topic: is empty"),
