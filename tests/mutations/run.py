@@ -58,8 +58,8 @@ MUTATIONS = [
     Mutation(
         "two messages of a lane start at once",
         "consumer/ledger.py",
-        "elif not (lane.ordered and lane.held):\n            self._list(lane, now)\n        if self._positional:",
-        "else:\n            self._list(lane, now)\n        if self._positional:",
+        "            elif not (lane.ordered and lane.held):\n                self._list(lane, now)\n        self",
+        "            else:\n                self._list(lane, now)\n        self",
         LEDGER,
     ),
     Mutation(
@@ -72,8 +72,8 @@ MUTATIONS = [
     Mutation(
         "results of a revoked lane are settled",
         "consumer/ledger.py",
-        "            if not entry.live:\n                stale += 1\n            elif",
-        "            if",
+        "done = [entry for entry in entries if entry.live]\n        for entry in entries:",
+        "done = list(entries)\n        for entry in entries:",
         f"{LEDGER}::revocation",
     ),
     Mutation(
