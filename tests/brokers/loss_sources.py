@@ -61,6 +61,8 @@ class Sqlite(Subject):
 class KafkaPython(Restarted):
     name = "kafka"
     positional = True
+    # Commits wait for each other up to 50 ms, and then for the broker.
+    commit_delay = 0.5
     driver = "kafka-python"
 
     def __init__(self, folder: Path) -> None:

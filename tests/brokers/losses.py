@@ -22,131 +22,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from brokers.loss_service import Jump, LossService, Record, Records
+from brokers.loss_run import PATIENCE, Run, running
+from brokers.loss_service import LossService, Record
 from brokers.loss_sources import SUBJECTS
-from brokers.loss_subject import LANES, Subject
-
-#: Without progress for so long, the rest is lost.
-PATIENCE = 90.0
-#: Seconds after a broker is back in which its crash may show.
-AFTERMATH = 15.0
-RETRY = {"attempts": 6, "initial": 0.01, "cap": 0.05}
-
-
-class Run:
-    """A subject with what its services recorded; prints as it goes."""
-
-    def __init__(self, subject: Subject, folder: Path) -> None:
-        self.subject = subject
-        self.folder = folder
-        self.records = Records(folder / "records.txt")
-        self.failures: list[str] = []
-        self.published = 0  # of each lane
-        self.wanted = 0
-        self.interruptions: list[tuple[float, float]] = []  # when the broker was killed, and when it was back
-        self._begun = time.monotonic()
-
-    def service(
-        self, name: str = "service", *, errors: float = 0.0, seconds: float = 0.0, **changed: object
-    ) -> LossService:
-        source = {**self.subject.source(), **changed}
-        settings = {"environment": self.subject.environment, "retry": RETRY, **self.subject.consumer}
-        return LossService(self.folder, source, errors=errors, seconds=seconds, name=name, **settings)
-
-    def say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._begun:7.1f} s  {text}", flush=True)
-
-    def table(self, **values: object) -> None:
-        for name, value in values.items():
-            print(f"    {name.replace('_', ' '):34} {value}")
-        sys.stdout.flush()
-
-    def check(self, holds: object, what: str, *details: str) -> None:
-        if not holds:
-            self.failures.append(what)
-            print("\n        ".join([f"    FAILED: {what}", *details[:5]]))
-
-    def publish(self, each: int) -> None:
-        """Publish *each* messages to every lane: at once, or little by little, as the subject can take them."""
-        self.wanted = each
-        if self.subject.backlog_limit is None:
-            self.subject.publish(0, each)
-            self.published = each
-        self.say(f"{self.published * LANES} of {each * LANES} messages published")
-
-    def _feed(self, done: int) -> None:
-        limit = self.subject.backlog_limit or 0
-        if self.published < self.wanted and self.published * LANES - done < limit:
-            self.subject.publish(self.published, 1)
-            self.published += 1
-
-    def until(
-        self, predicate: Callable[[], bool], what: str, service: LossService, patience: float = PATIENCE
-    ) -> None:
-        """Wait for it as long as messages are processed; the end of the service's log when it does not come."""
-        seen, since = -1, time.monotonic()
-        while not predicate():
-            done = self.records.update()
-            self._feed(done)
-            if done != seen:
-                seen, since = done, time.monotonic()
-            if time.monotonic() - since > patience or not service.running:
-                raise RuntimeError(f"not {what}, {done} processed, the service says:\n{service.tail()}")
-            time.sleep(0.02)
-
-    def processed(self, count: int) -> Callable[[], bool]:
-        return lambda: self.records.update() >= count
-
-    def settled(self, service: LossService, total: int) -> None:
-        """Wait until all is processed, and stop the service, which acknowledges what it finished."""
-        self.until(self.processed(total), f"all {total} processed", service)
-        status = service.stop()
-        self.check(status == 0, f"the service ended with {status} after SIGTERM")
-        self.records.update()
-
-    def interrupt(self) -> str:
-        begun = time.monotonic()
-        what = self.subject.interrupt()
-        self.interruptions.append((begun, time.monotonic()))
-        return what
-
-    def _explained(self, jump: Jump) -> bool:
-        """Whether a subject that may do so was just killed, and gave out what is new before what had been held."""
-        near = (begun <= jump.record.at <= back + AFTERMATH for begun, back in self.interruptions)
-        return self.subject.overtakes and any(near)
-
-    def common(self, total: int) -> None:
-        """What holds in every test."""
-        records, subject = self.records, self.subject
-        lost = total - len(records.ends)
-        left, dead, disorder = subject.backlog(), subject.dead(), records.disorder()
-        self.table(
-            sent=total,
-            distinct_processed=len(records.ends),
-            lost=lost,
-            dead_lettered=dead,
-            processed_again=records.duplicates,
-            most_deliveries=records.most_deliveries,
-            not_acknowledged_at_the_end=left,
-            out_of_order=len(disorder),
-        )
-        unexplained = [str(jump) for jump in disorder if not self._explained(jump)]
-        most = len(self.interruptions) * LANES
-        if subject.overtakes:
-            self.table(out_of_order_without_a_kill_of_the_broker=len(unexplained))
-        self.check(lost == 0, f"{lost} were lost")
-        self.check(left == 0, f"{left} were processed and not acknowledged")
-        self.check(dead == 0, f"{dead} good messages became dead letters")
-        self.check(not unexplained, "messages were processed before their predecessors", *unexplained)
-        self.check(
-            not subject.overtakes or len(disorder) <= most, f"more than one for each lane and kill: {most}"
-        )
+from brokers.loss_subject import LANES
 
 
 def crash(run: Run, messages: int, services: int = 10, brokers: int = 5) -> None:
@@ -166,9 +50,8 @@ def crash(run: Run, messages: int, services: int = 10, brokers: int = 5) -> None
     run.settled(service, total)
     run.say("all processed, the service stopped")
     run.common(total)
-    bound = len(acts) * run.subject.prefetch
-    run.table(kills=f"{services} of the service, {brokers} of the broker", kills_times_prefetch=bound)
-    run.check(run.records.duplicates <= bound, f"{run.records.duplicates} repeats are more than {bound}")
+    run.table(kills=f"{services} of the service, {brokers} of the broker")
+    run.check_repeats()
     if run.subject.positional:
         leaps = run.records.leaps()
         run.table(left_out_by_a_process=len(leaps))
@@ -180,25 +63,29 @@ def _break(run: Run, service: LossService, act: str) -> None:
     if act == "broker":
         run.say(f"{done} processed: {run.interrupt()}")
     elif act == "worker":
-        service.kill_worker()
+        with run.killing():
+            service.kill_worker()
         run.say(f"{done} processed: kill -9 of the worker process")
     else:
-        service.kill()
+        with run.killing():
+            service.kill()
         service.start()
         run.say(f"{done} processed: kill -9 of the service, started again")
 
 
-def group(run: Run, pause: float = 12.0) -> None:
-    """Processes of one consumer group join and leave while messages flow in."""
+def group(run: Run, pause: float = 12.0, rate: float = 4000) -> None:
+    """Processes of one consumer group join and leave while *rate* messages flow in each second."""
     rounds = threading.Event()
     published = 0
 
     def produce() -> None:
         nonlocal published
-        while not rounds.is_set():
-            run.subject.publish(published, 5)
-            published += 5
-            rounds.wait(0.02)
+        begun = time.monotonic()
+        while not rounds.wait(0.02):
+            due = int((time.monotonic() - begun) * rate / LANES) - published
+            if due > 0:
+                run.subject.publish(published, due)
+                published += due
 
     services = [run.service(f"service{number}", seconds=0.001) for number in range(4)]
     producer = threading.Thread(target=produce, name="producer")
@@ -233,16 +120,18 @@ def group(run: Run, pause: float = 12.0) -> None:
         if each.running:
             run.check(each.stop() == 0, f"{each.config.stem} failed to stop")
     run.common(total)
+    seconds = run.records.lines[-1].at - changes[0][1] + pause
+    run.table(messages_a_second=round(total / seconds))
     _progress(run, changes, pause)
-    killed = run.subject.prefetch
-    run.check(run.records.duplicates <= killed, f"more was repeated than one kill explains ({killed})")
+    run.check_repeats()
 
 
 def _change(run: Run, service: LossService, join: bool | None) -> None:
     if join:
         service.start()
     elif join is None:
-        service.kill()
+        with run.killing():
+            service.kill()
     else:
         run.check(service.stop() == 0, f"{service.config.stem} failed to stop")
 
@@ -314,29 +203,6 @@ def stop(run: Run, messages: int, stops: int = 3) -> None:
     run.check(run.records.begun().total() == total, "something was begun twice")
 
 
-@contextmanager
-def running(name: str, folder: Path) -> Iterator[Run]:
-    """A run on the subject called *name*, whose services and server end with the block."""
-    subject = SUBJECTS[name](folder)
-    run = Run(subject, folder)
-    made: list[LossService] = []
-    make = run.service
-
-    def service(*args: object, **kwargs: object) -> LossService:
-        made.append(make(*args, **kwargs))
-        return made[-1]
-
-    run.service = service
-    try:
-        subject.start()
-        yield run
-    finally:
-        for each in made:
-            if each.running:
-                each.kill()
-        subject.close()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -350,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--scale", type=float, default=1.0, help="of the times of slow: 0.1 takes 9 s, not 90 s"
     )
     parser.add_argument("--pause", type=float, default=12.0, help="seconds between two changes of group")
+    parser.add_argument("--rate", type=float, default=4000, help="messages a second that group publishes")
     parser.add_argument(
         "--kills", type=int, nargs=2, default=(10, 5), help="of the service and of the broker"
     )
@@ -371,7 +238,7 @@ def _test(run: Run, options: argparse.Namespace) -> None:
     if options.test == "crash":
         crash(run, options.messages or size, *options.kills)
     elif options.test == "group":
-        group(run, options.pause)
+        group(run, options.pause, options.rate)
     elif options.test == "slow":
         slow(run, options.scale)
     else:

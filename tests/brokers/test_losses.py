@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers.losses import Run, crash, group, running, slow, stop
+from brokers.loss_run import Run, running
+from brokers.losses import crash, group, slow, stop
 from brokers.processes import Unavailable
 from brokers.requirements import missing
 
@@ -62,7 +63,7 @@ def test_kills_lose_nothing_of_the_other_drivers_and_queues(run: Run) -> None:
 @long
 @on("kafka", "confluent")
 def test_processes_join_and_leave_a_group_without_loss_or_reordering(run: Run) -> None:
-    group(run, pause=3.0)
+    group(run, pause=3.0, rate=1500)
     assert not run.failures
 
 
