@@ -1,8 +1,9 @@
-"""Committing offsets, and keeping them for a moment while the group is being rebalanced."""
+"""Committing offsets: aside while messages are processed, and waited for when partitions are given up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Any
 
 from patron.consumer.source import Message
@@ -19,8 +20,14 @@ from patron.sources._kafka_library import (
 
 __all__ = ["Commits", "after"]
 
+_EVERY = 0.05
+"""Seconds between two commits: each costs the driver two switches of threads, however many offsets it has."""
+
 _COMMITTING = 5.0
-"""How long a commit may take before it is tried again later, in seconds."""
+"""How long a commit may take that is waited for, and how long they may fail in a row before that is told."""
+
+_LOST = 60.0
+"""After so many seconds an answer that did not come is one that never will."""
 
 Key = tuple[str, int]
 
@@ -29,20 +36,26 @@ class Commits:
     """
     The commits of one member of a group; whoever owns the consumer calls.
 
+    What is committed goes out soon, together with what came meanwhile, one commit at a time, so that none
+    overtakes a later one. The answer is seen at a later poll; what was refused goes out again with the next.
     In the middle of a cooperative rebalance, which may last until the slowest member has given up its
-    partitions, no commit is accepted, though the partitions that stay are read on. What is committed
-    then is kept, and goes out as soon as the rebalance is over, or before a partition is given up.
+    partitions, no commit is accepted, though the partitions that stay are read on: it is kept for then.
     """
 
     def __init__(self, consumer: Client) -> None:
         self.refused: NotASource | None = None
         self._consumer = consumer
         self._kept: dict[Key, Any] = {}
+        self._sent: dict[Key, Any] = {}
+        self._number = 0
+        self._sent_at: float | None = None
+        self._due = 0.0
+        self._failing: tuple[float, str] | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether something is kept."""
-        return bool(self._kept)
+        """Whether something is not known to be committed."""
+        return bool(self._kept or self._sent)
 
     @property
     def joining(self) -> bool:
@@ -56,43 +69,79 @@ class Commits:
 
     def commit(self, offsets: Mapping[Key, Any]) -> None:
         """
-        Commit *offsets*, or keep them for the moment.
+        Commit *offsets* soon.
 
         Raises:
-            Stale: we are no member any more. SourceError: nothing was committed, try again.
+            Stale: we are no member any more. SourceError: nothing could be committed for long.
         """
+        if self._consumer.group_metadata().state == MemberState.UNJOINED:
+            raise Stale("cannot commit: the group goes on without us")
         self._kept.update(offsets)
-        if not self.joining:
-            kept, self._kept = self._kept, {}
-            self._send(kept)
+        self.flow()
+        if self._failing is not None and monotonic() - self._failing[0] > _COMMITTING:
+            raise SourceError(self._failing[1])
 
-    def flush(self) -> None:
-        """Commit what was kept, if it can be now; what fails is kept, unless it is no longer ours."""
-        if not self._kept or self.joining:
+    def flow(self) -> None:
+        """Send what is due, without waiting for the answer."""
+        now = monotonic()
+        if self._sent_at is not None and now - self._sent_at > _LOST:
+            self._failed(errors.KafkaTimeoutError("no answer"))
+        if not self._kept or self._sent_at is not None or now < self._due or self.joining:
             return
-        kept, self._kept = self._kept, {}
+        self._sent, self._kept = self._kept, {}
+        self._sent_at, self._due = now, now + _EVERY
+        self._number += 1
+        number = self._number
+
+        def answered(_: object, answer: object) -> None:
+            if number == self._number and self._sent_at is not None:
+                self._answered(answer)
+
         try:
-            self._send(kept)
-        except Stale as error:
-            log.warn("commit refused, messages come again", partitions=len(kept), error=str(error))
-        except SourceError as error:
-            self._kept = {**kept, **self._kept}
-            log.debug("commit failed, it is tried again", partitions=len(kept), error=str(error))
+            self._consumer.commit_async(_driver_side(self._sent), answered)
+        except errors.KafkaError as error:
+            self._failed(error)
+
+    def settle(self, timeout: float = _COMMITTING) -> None:
+        """Commit everything now, and wait for it; what fails is kept, unless it is no longer ours."""
+        if not self.waiting or self.joining:
+            return
+        # One connection is answered in order, so what is on its way does not come after this.
+        self._sent = {**self._sent, **self._kept}
+        self._kept = {}
+        self._number += 1
+        try:
+            self._consumer.commit(_driver_side(self._sent), timeout_ms=timeout * 1000)
+        except errors.KafkaError as error:
+            self._failed(error)
+        else:
+            self._answered(None)
 
     def drop(self, partitions: Iterable[Key]) -> None:
         """*partitions* are no longer ours: forget what was kept of them."""
         for key in partitions:
             self._kept.pop(key, None)
+            self._sent.pop(key, None)
 
-    def _send(self, offsets: Mapping[Key, Any]) -> None:
-        given = {TopicPartition(*key): offset for key, offset in offsets.items()}
-        try:
-            self._consumer.commit(given, timeout_ms=_COMMITTING * 1000)
-        except errors.KafkaError as error:
-            ours = translation(error, "cannot commit")
-            if isinstance(ours, NotASource):
-                self.refused = ours
-            raise ours from error
+    def _answered(self, answer: object) -> None:
+        if isinstance(answer, BaseException):
+            self._failed(answer)
+        else:
+            self._sent, self._sent_at, self._failing = {}, None, None
+
+    def _failed(self, error: BaseException) -> None:
+        sent, self._sent, self._sent_at = self._sent, {}, None
+        ours = translation(error, "cannot commit")
+        if isinstance(ours, Stale):
+            log.warn("commit refused, messages come again", partitions=len(sent), error=str(ours))
+            return
+        self._kept = {**sent, **self._kept}
+        self._due = monotonic() + 2 * _EVERY
+        if isinstance(ours, NotASource):
+            self.refused = ours
+        elif self._failing is None:
+            self._failing = monotonic(), str(ours)
+        log.debug("commit failed, it is tried again", partitions=len(sent), error=str(ours))
 
 
 def after(message: Message) -> Any:
@@ -100,3 +149,7 @@ def after(message: Message) -> Any:
     assert message.position is not None
     epoch = getattr(message.raw, "leader_epoch", None)
     return OffsetAndMetadata(message.position + 1, "", -1 if epoch is None else epoch)
+
+
+def _driver_side(offsets: Mapping[Key, Any]) -> dict[Any, Any]:
+    return {TopicPartition(*key): offset for key, offset in offsets.items()}

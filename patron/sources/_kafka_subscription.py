@@ -32,6 +32,7 @@ from patron.sources._kafka_messages import message as message_of
 from patron.sources._kafka_metrics import OffsetGauges
 from patron.sources._kafka_positions import Positions
 from patron.sources._kafka_topics import check_or_make
+from patron.sources._kafka_turns import Turns
 
 if TYPE_CHECKING:
     from patron.sources.kafka import KafkaSource
@@ -72,9 +73,11 @@ class KafkaSubscription:
         guard(self._consumer)
         self._commits = Commits(self._consumer)
         self._positions = Positions(self._consumer, source)
+        self._turns = Turns(self._consumer)
         self._lanes = Lanes()
         self._generation = 0
         self._gauges = OffsetGauges(source.group)
+        self._closed = False
         self._paused = True
         self._held: dict[Partition, float] = {}
         self._reached = monotonic()
@@ -102,7 +105,7 @@ class KafkaSubscription:
                 return received
 
     def ack(self, messages: Sequence[Message]) -> None:
-        """Commit the offset after the last of *messages* in each partition."""
+        """Commit soon the offset after the last of *messages* in each partition."""
         last, stale = self._lanes.furthest(messages)
         if last:
             self._commits.commit({lane: after(message) for lane, message in last.items()})
@@ -136,17 +139,21 @@ class KafkaSubscription:
         return replace(stats, joined=self._commits.member and not self._changes.fresh)
 
     def close(self) -> None:
-        """Leave the group; what was not committed comes again, to whoever gets the partitions."""
+        """Commit what is left and leave the group; the rest comes again, to whoever gets the partitions."""
+        if self._closed:
+            return
+        self._closed = True
         with contextlib.suppress(SourceError):
             self._end_rebalance(monotonic() + _CLOSING)
+        self._commits.settle(_CLOSING)
         self._changes.close()
         self._gauges.set({})
         with contextlib.suppress(errors.KafkaError):
             self._consumer.close(autocommit=False, timeout_ms=_CLOSING * 1000)
 
     def _end_rebalance(self, until: float) -> None:
-        """Commit what was kept until the rebalance is over."""
-        while self._commits.waiting and monotonic() < until:
+        """Wait for the end of a rebalance with what is to be committed after it."""
+        while self._commits.waiting and self._commits.joining and monotonic() < until:
             self._flow(False)
             self._once(0, _SLICE)
 
@@ -166,8 +173,12 @@ class KafkaSubscription:
             # Not after the poll: what it returned would be lost if this failed.
             self._settle_in()
             self._go_on_joining()
+            self._turns.check()
             self._take_up()
-            records = self._consumer.poll(timeout * 1000, max_records=max(1, limit))
+            share = self._turns.share(limit, len(self._lanes))
+            records = self._consumer.poll(timeout * 1000, max_records=share)
+            if records:
+                self._turns.fill(records, limit, share)
         except errors.NoOffsetForPartitionError as error:
             self._begin(error.args[0])
         except errors.OffsetOutOfRangeError as error:
@@ -179,7 +190,7 @@ class KafkaSubscription:
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             # A bug of the driver, or its thread is gone: what it knows is of no more use.
             raise ConnectionLost(f"kafka-python failed: {error!r}") from error
-        self._commits.flush()
+        self._commits.flow()
         self._watch()
         received: list[Message | Revoked] = list(self._changes.taken())
         for partition, found in records.items():
@@ -197,15 +208,8 @@ class KafkaSubscription:
             self._consumer._coordinator.request_rejoin()
 
     def _take_up(self) -> None:
-        """
-        Let the driver take up again what it put aside of partitions that were paused meanwhile.
-
-        kafka-python 3.0 does so only when it has no fetch in hand, and keeps one that is used up in hand: a
-        partition that was paused in the middle of a fetch would never be read again.
-        """
-        fetcher = self._consumer._fetcher
-        if not fetcher._next_partition_records:
-            fetcher._next_partition_records = None
+        """Let the next partition have its turn, also one that was put aside while it was paused."""
+        self._turns.next()
 
     def _receive(self, partition: Any, records: list[Any], received: list[Message | Revoked]) -> None:
         lane = self._lanes[partition]
@@ -297,7 +301,7 @@ class KafkaSubscription:
         if mine and orderly:
             if self.revoking is not None:
                 self.revoking(frozenset(lane.partition for lane in mine))
-            self._commits.flush()
+            self._commits.settle()
         settled = {lane.partition: lane.settled for lane in mine}
         self._lanes.revoke(settled)
         self._commits.drop(settled)
@@ -338,6 +342,7 @@ class KafkaSubscription:
                 # Else a member that gets the partition before the first commit would start later.
                 with contextlib.suppress(SourceError):
                     self._commits.commit({at: OffsetAndMetadata(offset, "", -1)})
+                    self._commits.settle()
 
     def _out_of_range(self, offsets: dict[Any, int]) -> None:
         points = self._positions.points(list(offsets))

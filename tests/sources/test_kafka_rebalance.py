@@ -70,29 +70,42 @@ class Book:
 def test_members_come_and_go_and_nothing_is_lost_doubled_or_overtaken(
     real_kafka: KafkaServer, assignment: Literal["cooperative", "eager"]
 ) -> None:
-    count = 1600
     source = source_on(real_kafka, assignment)
     book = Book(0.005)
+    enough = threading.Event()
+    sent: list[int] = []
 
     def member(name: str) -> Consumer:
         return Consumer(
             name, source, book.of(name), workers=4, prefetch=32, dead_letters=f"{source.target}.dlq"
         )
 
-    producer = driver.KafkaProducer(bootstrap_servers=real_kafka.url, linger_ms=20)
-    for number in range(count):
-        producer.send(source.target, str(number).encode(), key=b"k%d" % (number % 64))
-    producer.close()
-    with driven(member("first")):
-        until(lambda: book.by["first"] > 50, 30)
-        with driven(member("second")):
-            until(lambda: book.by["second"] > 50, 30)
-            with driven(member("third")):
-                until(lambda: book.by["third"] > 10, 30)
-        until(lambda: book.distinct() == count, 60)
+    def publish() -> None:
+        with contextlib.closing(driver.KafkaProducer(bootstrap_servers=real_kafka.url)) as producer:
+            while not enough.wait(0.01):
+                if len(sent) < book.distinct() + 300:
+                    for number in range(len(sent), len(sent) + 50):
+                        producer.send(source.target, str(number).encode(), key=b"k%d" % (number % 64))
+                        sent.append(number)
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    try:
+        with driven(member("first")):
+            until(lambda: book.by["first"] > 50, 30)
+            with driven(member("second")):
+                until(lambda: book.by["second"] > 50, 30)
+                with driven(member("third")):
+                    until(lambda: book.by["third"] > 10, 30)
+            enough.set()
+            publishing.join()
+            until(lambda: book.distinct() == len(sent), 60)
+    finally:
+        enough.set()
+        publishing.join()
     assert book.together == []
     assert {key: numbers for key, numbers in book.seen.items() if numbers != sorted(set(numbers))} == {}
-    assert sum(map(len, book.seen.values())) == count
+    assert sum(map(len, book.seen.values())) == len(sent)
 
 
 def test_a_slow_processor_keeps_its_membership_and_its_message(real_kafka: KafkaServer) -> None:

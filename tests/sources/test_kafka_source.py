@@ -64,12 +64,12 @@ def opened(source: KafkaSource) -> Iterator[Any]:
         yield subscription
 
 
-def receive(subscription: Subscription, count: int, timeout: float = 15.0) -> list[Message]:
+def receive(subscription: Subscription, count: int, timeout: float = 15.0, limit: int = 100) -> list[Message]:
     received: list[Message] = []
     end = time.monotonic() + timeout
     while len(received) < count:
         assert time.monotonic() < end, f"received {len(received)} of {count}"
-        received += messages(subscription.poll(100, 0.1))
+        received += messages(subscription.poll(limit, 0.1))
     return received
 
 
@@ -385,3 +385,18 @@ def share(one: Subscription, other: Subscription, *counts: int, timeout: float =
         assert time.monotonic() < end, (one.stats(), other.stats())
         one.poll(0, 0.02)
         other.poll(0, 0.02)
+
+
+def test_partitions_take_turns_however_much_was_fetched_of_one(make: Make) -> None:
+    source = make(partitions=8)
+    with producer(source) as kafka:
+        for number in range(400):
+            kafka.send(source.target, b"%d" % number, partition=number % 8)
+    with opened(source) as subscription:
+        assigned(subscription, 8)
+        seen: dict[Any, list[int]] = {}
+        for count in (10, 20, 30, 40, 50):
+            for message in receive(subscription, 80, limit=80):
+                seen.setdefault(message.lane, []).append(int(message.body))
+            assert {len(numbers) for numbers in seen.values()} == {count}
+    assert all(numbers == sorted(set(numbers)) for numbers in seen.values())
