@@ -120,6 +120,8 @@ def consumer(source: KafkaSource, group: str, health: Health, **settings: Any) -
         "receive.message.max.bytes": max(100_000_000, source.fetch_max_bytes + 1024),
         # What the library fetches ahead, beside what the engine holds; its own default is 64 MiB.
         "queued.max.messages.kbytes": 16 * 1024,
+        # How long it fetches nothing when it has that; with its own default of a second it would soon be idle.
+        "fetch.queue.backoff.ms": 5,
         "message.max.bytes": _largest(source),
         **settings,
         **source.options,
@@ -148,13 +150,14 @@ def admin(source: KafkaSource, health: Health) -> Client:
 
 def reach(client: Client, source: KafkaSource, health: Health) -> Any:
     """
-    What the cluster says about all its topics: the first answer of a new *client*.
+    The first answer of the cluster to a new *client*.
 
     Raises:
         ConnectionLost: no broker answered within ``connect_timeout``. NotASource: the cluster refuses us.
     """
     try:
-        return client.list_topics(timeout=source.connect_timeout)
+        # About no topic: a cluster may have thousands, and tells of all of them when none is named.
+        return client.list_topics("", timeout=source.connect_timeout)
     except KafkaException as error:
         client.poll(0)  # lets it tell why
         if health.failure is not None:

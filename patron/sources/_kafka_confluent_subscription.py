@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from patron.consumer.source import Message, Revoked, Stats
 from patron.errors import ConnectionLost, SourceError, Stale
 from patron.observe import log
 from patron.slots import worker_slot
-from patron.sources._kafka_codes import GONE
+from patron.sources._kafka_confluent_commits import Commits
 from patron.sources._kafka_confluent_library import (
     MOVING,
     Client,
@@ -38,6 +39,9 @@ __all__ = ["ConfluentSubscription"]
 
 _ASSIGNORS = {"cooperative": "cooperative-sticky", "eager": "range,roundrobin"}
 _LOOK_EVERY = 1.0
+
+_CLOSING = 2.0
+"""How long the last commit may take before the group is left, in seconds."""
 
 # Where the offset to read from is not there; librdkafka says which it was only in words.
 _NOWHERE = frozenset(
@@ -76,6 +80,8 @@ class ConfluentSubscription:
         self._held: dict[Partition, float] = {}
         self._look_at = 0.0
         self._closing = False
+        self._joined = False
+        self._commits = Commits(self._has)
         self._health = Health(source)
         self._consumer = self._join()
 
@@ -88,7 +94,11 @@ class ConfluentSubscription:
             source,
             source.group,
             self._health,
-            **{"partition.assignment.strategy": _ASSIGNORS[source.assignment], **static},
+            **{
+                "partition.assignment.strategy": _ASSIGNORS[source.assignment],
+                "on_commit": self._commits.answered,
+                **static,
+            },
         )
         try:
             reach(client, source, self._health)
@@ -106,18 +116,20 @@ class ConfluentSubscription:
         """At most *limit* messages, waiting at most *timeout* seconds for the first; 0 only keeps the membership."""
         until = monotonic() + timeout
         while True:
-            received = self._once(limit, max(0.0, until - monotonic()))
+            left = max(0.0, until - monotonic())
+            due = self._commits.due()
+            received = self._once(limit, left if due is None else min(left, due))
             if received or monotonic() >= until:
                 return received
 
     def ack(self, messages: Sequence[Message]) -> None:
-        """Commit the offset after the last of *messages* in each partition."""
+        """Commit soon the offset after the last of *messages* in each partition."""
         last, stale = self._lanes.furthest(messages)
         for lane in [lane for lane, message in last.items() if self._outdated(message)]:
             stale += [message for message in messages if message.lane == lane]
             del last[lane]
         if last:
-            self._commit([_after(message) for message in last.values()])
+            self._commits.note(self._consumer, {self._lanes[lane]: last[lane] for lane in last})
             for lane, message in last.items():
                 assert message.position is not None
                 self._lanes[lane].settle(message.position + 1)
@@ -147,16 +159,30 @@ class ConfluentSubscription:
         """The backlog, as the library knows it from its last fetches."""
         stats, behind = self._lanes.stats(self._position, self._highwater, time.time())
         self._gauges.set(behind)
-        return stats
+        # A member too many has a share of no partition at all.
+        return replace(stats, joined=self._joined)
 
     def close(self) -> None:
-        """Leave the group; what was not committed comes again, to whoever gets the partitions."""
+        """
+        Commit what is left and leave the group; what was not acknowledged comes again, to whoever gets the partitions.
+
+        Takes seven seconds at most: without an answer the library waits five of its own.
+        """
         if self._closing:
             return
+        with contextlib.suppress(SourceError):
+            self._commit_the_rest()
         self._closing = True
         self._gauges.set({})
         with contextlib.suppress(KafkaException, RuntimeError):
             self._consumer.close()
+
+    def _commit_the_rest(self) -> None:
+        until = monotonic() + _CLOSING
+        self._commits.hurry()
+        while self._commits.waiting and monotonic() < until:
+            self._once(0, 0.02)
+            self._commits.hurry()
 
     # Fetching
 
@@ -168,6 +194,7 @@ class ConfluentSubscription:
             self._changes.clear()
         if records:
             self._receive(records, received)
+        self._commits.go_on(self._consumer)
         self._watch(bool(records))
         return received
 
@@ -271,32 +298,13 @@ class ConfluentSubscription:
         except KafkaException:
             return False
 
+    def _has(self, lane: Lane) -> bool:
+        """Whether *lane* is ours still, and was not given up in between."""
+        return lane.partition in self._lanes and self._lanes[lane.partition] is lane
+
     def _outdated(self, message: Message) -> bool:
         """Whether *message* is from before its partition, which is ours now, was away."""
         return message.generation < self._since[message.lane]
-
-    # Committing
-
-    def _commit(self, offsets: list[TopicPartition]) -> None:
-        try:
-            done = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            raise self._refused(error.args[0]) from error
-        for each in done or ():
-            if each.error is not None:
-                raise self._refused(each.error)
-
-    def _refused(self, error: KafkaError) -> SourceError:
-        """
-        Why a commit failed.
-
-        In a cooperative rebalance the group may be a generation ahead of the library while the partition
-        stays ours: then the same commit succeeds a moment later. If the group really goes on without
-        us, the library notices and calls back, and the partition is lost.
-        """
-        if error.code() in GONE:
-            return SourceError(f"cannot commit while the group is being rebalanced: {error.str()}")
-        return translation(error, "cannot commit")
 
     def _seek(self, lane: Lane, offset: int) -> None:
         self._waiting = [record for record in self._waiting if _of(record) != lane.partition]
@@ -316,6 +324,7 @@ class ConfluentSubscription:
         except (KafkaException, SourceError) as error:
             # Without a start there is nothing to read from: over again, with a new connection.
             raise ConnectionLost(f"cannot begin with the partitions that came: {error}") from error
+        self._joined = True
         self._generation += 1
         for at in fresh:
             lane = self._lanes.assign(at, starts[at])
@@ -350,6 +359,11 @@ class ConfluentSubscription:
         gone = frozenset(at for at in named if at in self._lanes)
         if gone and orderly and self.revoking is not None and not self._closing:
             self.revoking(gone)
+        lanes = [self._lanes[at] for at in gone]
+        if orderly and not self._closing:
+            self._commits.flush(client, lanes)
+        self._commits.forget(lanes)
+        self._joined = orderly
         self._lanes.revoke(gone)
         for at in gone:
             self._places.pop(at.partition if self._alone else at, None)
@@ -370,6 +384,7 @@ class ConfluentSubscription:
         log.warn(
             "reading goes on where start says", topic=at.topic, partition=at.partition, why=why, now=offset
         )
+        self._commits.forget([lane])
         fresh = self._lanes.assign(at, offset)
         fresh.end = lane.end
         self._places[at.partition if self._alone else at] = fresh
@@ -401,17 +416,6 @@ class ConfluentSubscription:
         except KafkaException:
             return None
         return end if end >= 0 else self._lanes[partition].end
-
-
-def _after(message: Message) -> TopicPartition:
-    """What to commit when *message* is done, with the leader's epoch, by which a truncated log is noticed."""
-    assert message.position is not None
-    assert isinstance(message.lane, Partition)
-    epoch = message.raw.leader_epoch()
-    offset = message.position + 1
-    if epoch is None or epoch < 0:
-        return TopicPartition(*message.lane, offset)
-    return TopicPartition(*message.lane, offset, "", epoch)
 
 
 def _of(record: Any) -> tuple[str, int]:

@@ -258,8 +258,7 @@ def test_polls_without_room_keep_the_membership_and_without_any_it_is_lost(make:
             while other.stats().assigned < 2:  # the first one does not poll any more
                 assert time.monotonic() < end
                 other.poll(0, 0.1)
-            with pytest.raises(SourceError):
-                subscription.ack([message])
+            subscription.ack([message])  # it does not know yet
         gone: set[Any] = set()
         while len(gone) < 2:
             gone.update(*(each.lanes for each in subscription.poll(0, 5.0) if isinstance(each, Revoked)))
