@@ -73,6 +73,11 @@ def test_help_lists_the_commands_and_shows_examples(patron):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("group", [(), ("dlq",)])
+def test_no_command_is_cut_short_where_they_are_listed(patron, group):
+    assert "..." not in patron(*group, "--help").stdout.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_each_command_has_an_example(patron, command):
     done = patron(command, "-h")

@@ -13,6 +13,7 @@ __all__ = ["command"]
 
 
 @click.command(
+    short_help="Validate CONFIG without starting anything.",
     epilog="""\b
 Exit status: 0 it is right, 2 it is wrong; every mistake is one line on standard error.
 
@@ -21,7 +22,7 @@ Examples:
   patron check config.yaml
   patron check config.yaml && patron run config.yaml
   patron check shop:service
-"""
+""",
 )
 @config
 def command(config: Path) -> None:

@@ -8,12 +8,13 @@ __all__ = ["command"]
 
 
 @click.command(
+    short_help="Print the completion script of SHELL.",
     epilog="""\b
 Examples:
   patron completion bash >> ~/.bashrc
   patron completion zsh >> ~/.zshrc
   patron completion fish > ~/.config/fish/completions/patron.fish
-"""
+""",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context

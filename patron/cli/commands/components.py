@@ -13,12 +13,13 @@ __all__ = ["command"]
 
 
 @click.command(
+    short_help="List the components of a service.",
     epilog="""\b
 Examples:
   patron components config.yaml
   patron components config.yaml --json
   patron components shop:service
-"""
+""",
 )
 @config
 @as_json

@@ -32,6 +32,7 @@ _wait = click.option(
 
 
 @click.group(
+    short_help="Look at dead letters, replay or delete them.",
     epilog="""\b
 CONFIG is a file, or module:service; with PATRON_CONFIG it may be left out.
 
@@ -42,7 +43,7 @@ Examples:
   patron dlq show config.yaml orders 17
   patron dlq replay config.yaml orders --all --rate 50
   patron dlq purge config.yaml orders --older-than 30d
-"""
+""",
 )
 def command() -> None:
     """Look at dead letters, publish them again, or delete them, while the service runs or not."""
@@ -50,6 +51,7 @@ def command() -> None:
 
 @command.command(
     "list",
+    short_help="List dead letters, or how many there are.",
     epilog="""\b
 Nothing is consumed. SQLite and Kafka are only read; RabbitMQ and SQS hold what is being
 looked at back from others until the command ends.
@@ -94,11 +96,12 @@ def list_(
 
 
 @command.command(
+    short_help="Show one dead letter of CONSUMER.",
     epilog="""\b
 Examples:
   patron dlq show config.yaml orders 17
   patron dlq show config.yaml orders 17 --raw > body.bin
-"""
+""",
 )
 @_config
 @_consumer
@@ -119,13 +122,14 @@ def show(
 
 
 @command.command(
+    short_help="Publish dead letters again, and remove them.",
     epilog="""\b
 Each letter goes to the topic that it came from, without the headers that tell why it died, and is
 removed from the dead letters when the broker has confirmed it. A crash between the two makes a
 duplicate, never a loss. Ctrl-C ends it between two letters. Letters that fail again meanwhile stay.
 
 \b
-Exit status: 0 all went well, 1 some did not, 130 it was interrupted.
+Exit status: 0 all went well, 1 some did not, 2 wrong usage or configuration, 130 it was interrupted.
 
 \b
 Examples:
@@ -133,7 +137,7 @@ Examples:
   patron dlq replay config.yaml orders --reason "connection refused" --dry-run
   patron dlq replay config.yaml orders --all --rate 50
   patron dlq replay config.yaml --all           of every consumer
-"""
+""",
 )
 @_config
 @_consumer

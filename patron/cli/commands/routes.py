@@ -12,12 +12,13 @@ __all__ = ["command"]
 
 
 @click.command(
+    short_help="List the HTTP routes of a service.",
     epilog="""\b
 Examples:
   patron routes config.yaml
   patron routes config.yaml --json
   patron routes shop:service
-"""
+""",
 )
 @config
 @as_json

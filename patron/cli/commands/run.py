@@ -12,6 +12,7 @@ __all__ = ["command"]
 
 
 @click.command(
+    short_help="Run the service that CONFIG describes.",
     epilog="""\b
 Exit status: 0 stopped clean, 1 a component failed or work was abandoned, 2 wrong configuration.
 
@@ -20,7 +21,7 @@ Examples:
   patron run config.yaml
   PATRON_HTTP_DEFAULT_PORT=8080 PATRON_WORKERS=4 patron run config.yaml
   patron run config.yaml --print-config
-"""
+""",
 )
 @config
 @click.option(

@@ -8,13 +8,14 @@ __all__ = ["command"]
 
 
 @click.command(
+    short_help="Print the JSON Schema of the file.",
     epilog="""\b
 Examples:
   patron schema > patron.schema.json
   patron schema --table
 In an editor with a YAML language server, begin the configuration with
   # yaml-language-server: $schema=patron.schema.json
-"""
+""",
 )
 @click.option("--table", is_flag=True, help="Print a table of every key with its default, in Markdown.")
 def command(table: bool) -> None:
