@@ -56,7 +56,9 @@ class Commits:
         """
         if self._failing is not None:
             since, error = self._failing
-            if isinstance(error, NotASource) or monotonic() - since > _PATIENCE:
+            # What failed may have been lost with its lanes: then only a new commit can show that all is well.
+            tried = bool(self._pending or self._sent)
+            if isinstance(error, NotASource) or (tried and monotonic() - since > _PATIENCE):
                 raise error
         for lane, message in messages.items():
             self._pending[lane] = _after(message)
