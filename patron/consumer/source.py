@@ -115,11 +115,12 @@ class Subscription(Protocol):
 
     Where lanes are given up in an orderly way it has ``revoking: Callable[[frozenset[Hashable]], None]
     | None``, None at first, which the engine sets after opening. Before it gives lanes up it calls
-    that with them, from within `poll` and in the same thread. The engine then starts nothing more of
-    them, waits at most ``revoke_wait`` seconds for what is in hand, acknowledges through `ack`, which
-    must be legal at that moment, and forgets them. It raises nothing. Of these lanes `poll` returns
-    nothing that it fetched before; a `Revoked` for them is harmless afterwards. Lanes that were *lost*,
-    without being asked, are only returned as `Revoked`.
+    that with them, from within `poll`: in the same thread, or in another one while `poll` waits for it
+    and does nothing else, so that the two are never in the engine at once. The engine then starts
+    nothing more of them, waits at most ``revoke_wait`` seconds for what is in hand, acknowledges through
+    `ack`, which must be legal at that moment and in that thread, and forgets them. It raises nothing. Of
+    these lanes `poll` returns nothing that it fetched before; a `Revoked` for them is harmless
+    afterwards. Lanes that were *lost*, without being asked, are only returned as `Revoked`.
     """
 
     def poll(self, limit: int, timeout: float) -> Sequence[Message | Revoked]:

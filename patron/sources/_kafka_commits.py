@@ -23,8 +23,11 @@ __all__ = ["Commits", "after"]
 _EVERY = 0.05
 """Seconds between two commits: each costs the driver two switches of threads, however many offsets it has."""
 
+_PATIENCE = 0.25
+"""After so many seconds an answer is waited for: what a crash would repeat must not grow without bounds."""
+
 _COMMITTING = 5.0
-"""How long a commit may take that is waited for, and how long they may fail in a row before that is told."""
+"""How long a commit may take that is waited for, in seconds."""
 
 _LOST = 60.0
 """After so many seconds an answer that did not come is one that never will."""
@@ -50,7 +53,7 @@ class Commits:
         self._number = 0
         self._sent_at: float | None = None
         self._due = 0.0
-        self._failing: tuple[float, str] | None = None
+        self._failing = False
 
     @property
     def waiting(self) -> bool:
@@ -69,17 +72,19 @@ class Commits:
 
     def commit(self, offsets: Mapping[Key, Any]) -> None:
         """
-        Commit *offsets* soon.
+        Commit *offsets* soon; wait for that when the last commit failed or is not answered.
 
         Raises:
-            Stale: we are no member any more. SourceError: nothing could be committed for long.
+            Stale: we are no member any more. SourceError: it failed again, try again.
         """
         if self._consumer.group_metadata().state == MemberState.UNJOINED:
             raise Stale("cannot commit: the group goes on without us")
         self._kept.update(offsets)
-        self.flow()
-        if self._failing is not None and monotonic() - self._failing[0] > _COMMITTING:
-            raise SourceError(self._failing[1])
+        slow = self._sent_at is not None and monotonic() - self._sent_at > _PATIENCE
+        if not (slow or self._failing):
+            self.flow()
+        elif (error := self.settle()) is not None:
+            raise error
 
     def flow(self) -> None:
         """Send what is due, without waiting for the answer."""
@@ -102,10 +107,10 @@ class Commits:
         except errors.KafkaError as error:
             self._failed(error)
 
-    def settle(self, timeout: float = _COMMITTING) -> None:
-        """Commit everything now, and wait for it; what fails is kept, unless it is no longer ours."""
+    def settle(self, timeout: float = _COMMITTING) -> SourceError | None:
+        """Commit everything now, and wait for it; what fails is kept, unless it is no longer ours. Returns why."""
         if not self.waiting or self.joining:
-            return
+            return None
         # One connection is answered in order, so what is on its way does not come after this.
         self._sent = {**self._sent, **self._kept}
         self._kept = {}
@@ -113,9 +118,9 @@ class Commits:
         try:
             self._consumer.commit(_driver_side(self._sent), timeout_ms=timeout * 1000)
         except errors.KafkaError as error:
-            self._failed(error)
-        else:
-            self._answered(None)
+            return self._failed(error)
+        self._answered(None)
+        return None
 
     def drop(self, partitions: Iterable[Key]) -> None:
         """*partitions* are no longer ours: forget what was kept of them."""
@@ -127,21 +132,21 @@ class Commits:
         if isinstance(answer, BaseException):
             self._failed(answer)
         else:
-            self._sent, self._sent_at, self._failing = {}, None, None
+            self._sent, self._sent_at, self._failing = {}, None, False
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> SourceError:
         sent, self._sent, self._sent_at = self._sent, {}, None
         ours = translation(error, "cannot commit")
         if isinstance(ours, Stale):
             log.warn("commit refused, messages come again", partitions=len(sent), error=str(ours))
-            return
+            return ours
         self._kept = {**sent, **self._kept}
         self._due = monotonic() + 2 * _EVERY
+        self._failing = True
         if isinstance(ours, NotASource):
             self.refused = ours
-        elif self._failing is None:
-            self._failing = monotonic(), str(ours)
         log.debug("commit failed, it is tried again", partitions=len(sent), error=str(ours))
+        return ours if isinstance(ours, SourceError) else SourceError(str(ours))
 
 
 def after(message: Message) -> Any:

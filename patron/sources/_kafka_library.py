@@ -1,4 +1,24 @@
-"""kafka-python: what we use of it, made with our settings, and its errors as ours. Nothing else here imports it."""
+"""
+kafka-python 3.0: what we use of it, made with our settings, and its errors as ours. Nothing else here imports it.
+
+Beyond what it documents we lean on the following, which ``tests/sources/test_kafka_internals.py`` holds
+against the installed version; a new minor version is taken over by making that test pass again.
+
+==============================================  ==================================================
+``KafkaConsumer._coordinator``, ``_fetcher``    its parts
+``KafkaConsumer._subscription.is_paused``       of a partition
+``_coordinator.request_rejoin``                 lets a join that was given up go on
+``_coordinator.state``, ``_heartbeat_enabled``  stable without heartbeats: fenced
+``_fetcher._completed_fetches``                 answers that were not looked at, with their partition
+``_fetcher._next_partition_records``            the answer in hand; falsy and not None: it is used up
+``_fetcher._paused_partition_records``          answers put aside; the first one that is not paused is taken up
+``_fetcher.fetched_records``                    gives out without asking the network
+``_fetcher.PartitionRecords._unpack_records``   the records of an answer
+``DefaultRecordBatch._buffer``, ``_pos``,       where a batch is read on
+``_next_record_index``, ``_num_records``
+``KafkaNetClient.connected``, ``wakeup``        of the client that a consumer is given as ``kafka_client``
+==============================================  ==================================================
+"""
 
 from __future__ import annotations
 
