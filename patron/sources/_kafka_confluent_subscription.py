@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -41,7 +42,10 @@ _ASSIGNORS = {"cooperative": "cooperative-sticky", "eager": "range,roundrobin"}
 _LOOK_EVERY = 1.0
 
 _CLOSING = 2.0
-"""How long the last commit may take before the group is left, in seconds."""
+"""How long the last commit may take before the group is left, in seconds, beside two heartbeats."""
+
+_LEAVING = 5.0
+"""How long to wait for the library to leave the group when it has commits without an answer, in seconds."""
 
 # Where the offset to read from is not there; librdkafka says which it was only in words.
 _NOWHERE = frozenset(
@@ -166,7 +170,7 @@ class ConfluentSubscription:
         """
         Commit what is left and leave the group; what was not acknowledged comes again, to whoever gets the partitions.
 
-        Takes seven seconds at most: without an answer the library waits five of its own.
+        Takes at most seven seconds and two heartbeats: while the group is being rebalanced no commit is answered.
         """
         if self._closing:
             return
@@ -174,11 +178,20 @@ class ConfluentSubscription:
             self._commit_the_rest()
         self._closing = True
         self._gauges.set({})
+        if self._commits.waiting:
+            # The library waits for the answer as well, which may take minutes when no broker is there.
+            leaving = threading.Thread(target=self._leave, name="patron-kafka-leave", daemon=True)
+            leaving.start()
+            leaving.join(_LEAVING)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
         with contextlib.suppress(KafkaException, RuntimeError):
             self._consumer.close()
 
     def _commit_the_rest(self) -> None:
-        until = monotonic() + _CLOSING
+        until = monotonic() + _CLOSING + 2 * self._source.heartbeat_interval
         self._commits.hurry()
         while self._commits.waiting and monotonic() < until:
             self._once(0, 0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from kafka.admin import KafkaAdminClient
 from sources.test_kafka_source import (  # noqa: F401 - the same tests, with the `make` of this module
     Make,
     assigned,
+    committed,
     forgotten_sockets,
     messages,
     opened,
@@ -46,6 +48,7 @@ from sources.test_kafka_source import (  # noqa: F401 - the same tests, with the
 from patron.consumer.source import Message, Revoked
 from patron.errors import ConnectionLost, NotASource, SourceError, Stale
 from patron.observe import capture
+from patron.sources import _kafka_confluent_commits
 from patron.sources._kafka_confluent_library import Health, translation
 from patron.sources._kafka_confluent_message import message_of
 from patron.sources._kafka_confluent_subscription import ConfluentSubscription
@@ -316,6 +319,109 @@ def test_brokers_that_are_away_for_long_are_a_lost_connection(
         with pytest.raises(ConnectionLost, match="no broker could be reached"):
             until(lambda: subscription.poll(1, 0.1), 20)
         network.accept()
+
+
+# Committing
+
+
+def test_a_commit_that_was_refused_goes_with_the_next_and_is_told_when_that_lasts(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(partitions=1)
+    publish(source, *map(str, range(10)))
+    with opened(source) as subscription:
+        received = receive(subscription, 10)
+        made: list[int] = []
+        client = subscription._consumer
+        subscription._consumer = Spied(client, made, silent=True)
+        subscription.ack(received[:3])
+        subscription._commits.answered(KafkaError(KafkaError.REBALANCE_IN_PROGRESS), [])
+        subscription.ack(received[3:4])
+        until(lambda: (subscription.poll(0, 0.01), made == [3, 4])[1])
+        subscription._commits.answered(KafkaError(KafkaError.ILLEGAL_GENERATION), [])
+        monkeypatch.setattr(_kafka_confluent_commits, "_PATIENCE", 0.0)
+        with pytest.raises(SourceError, match="cannot commit"):
+            subscription.ack(received[4:])
+        subscription._consumer = client
+        until(lambda: (subscription.poll(0, 0.01), committed(source) == 4)[1], 20)
+        subscription.ack(received[4:])
+    assert committed(source) == 10
+
+
+def test_a_member_that_may_not_commit_is_told_so_at_its_next_poll(make: Make) -> None:
+    source = make(partitions=1)
+    publish(source, "1")
+    with opened(source) as subscription:
+        received = receive(subscription, 1)
+        subscription._consumer = Spied(subscription._consumer, [], silent=True)
+        subscription.ack(received)
+        subscription._commits.answered(KafkaError(KafkaError.FENCED_INSTANCE_ID), [])
+        with pytest.raises(NotASource):
+            subscription.poll(0, 0.0)
+
+
+def test_what_is_acknowledged_is_committed_while_there_is_nothing_to_read_and_at_the_end(make: Make) -> None:
+    source = make(partitions=1)
+    publish(source, *map(str, range(10)))
+    with opened(source) as subscription:
+        received = receive(subscription, 10)
+        for message in received[:5]:
+            subscription.ack([message])
+        subscription.poll(10, 0.3)
+        assert committed(source) == 5
+        for message in received[5:]:
+            subscription.ack([message])
+    assert committed(source) == 10
+
+
+def test_offsets_are_committed_together_and_never_backwards(make: Make) -> None:
+    source = make(partitions=1)
+    with producer(source) as kafka:
+        for number in range(500):
+            kafka.send(source.target, b"%d" % number)
+    with opened(source) as subscription:
+        made: list[int] = []
+        client = Spied(subscription._consumer, made)
+        subscription._consumer = client
+        for message in receive(subscription, 500):
+            subscription.ack([message])
+            subscription.poll(0, 0.0)
+    assert made == sorted(made)
+    assert made[-1] == 500
+    assert len(made) < 100
+
+
+class Spied:
+    """A consumer that notes the offsets of its commits; a *silent* one makes none."""
+
+    def __init__(self, client: Any, offsets: list[int], *, silent: bool = False) -> None:
+        self._client = client
+        self._silent = silent
+        self._offsets = offsets
+
+    def commit(self, offsets: Any, asynchronous: bool) -> Any:
+        self._offsets += [each.offset for each in offsets]
+        return None if self._silent else self._client.commit(offsets=offsets, asynchronous=asynchronous)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_closing_is_bounded_when_a_commit_is_never_answered(
+    make: Make, real_kafka: KafkaServer, proxy: Callable[[Server], Proxy]
+) -> None:
+    direct = make(partitions=1)
+    network = proxy(real_kafka)
+    publish(direct, "1")
+    with opened(dataclasses.replace(direct, brokers=network.url)) as subscription:
+        received = receive(subscription, 1)
+        network.hole()
+        subscription.ack(received)
+        began = time.monotonic()
+        subscription.close()
+        assert time.monotonic() - began < 15  # request_timeout is 30
+        network.heal()
+        until(lambda: not any(t.name == "patron-kafka-leave" for t in threading.enumerate()), 60)
 
 
 # What the library says
