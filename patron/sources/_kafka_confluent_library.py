@@ -55,6 +55,7 @@ END = OFFSET_END
 MOVING = frozenset(
     {3, 5, 6, 7, 14, 15, 16, 74, 75, 76, 78, 88, KafkaError._WAIT_COORD, KafkaError._TRANSPORT}
 )
+_LOOK_EVERY = 1.0
 _REFUSED = frozenset({KafkaError._AUTHENTICATION})
 _LOST = frozenset({KafkaError._ASSIGNMENT_LOST, KafkaError._MAX_POLL_EXCEEDED})
 
@@ -72,6 +73,8 @@ class Health:
         self.failure: SourceError | None = None
         self.down: float | None = None
         self.said = ""
+        self._source = source
+        self._look_at = 0.0
         self._secrets = [secret for secret in (source.sasl_password, source.ssl_password) if secret]
         self._lines = Seldom(10.0)
 
@@ -91,6 +94,34 @@ class Health:
             log.debug("Kafka client", line=line)
         elif (more := self._lines.due()) is not None:
             log.warn("Kafka client", line=line, more=more)
+
+    def watch(self, client: Client, alive: bool) -> None:
+        """
+        Raise what no try can cure, and notice that no broker was connected for long; *alive*: one has just answered.
+
+        Raises:
+            NotASource: the cluster refuses us. ConnectionLost: no broker for ``lost_after``.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.down is None:
+            return
+        lost_after = self._source.lost_after
+        if alive or self._answers(client):
+            self.down = None
+        elif monotonic() - self.down > lost_after:
+            raise ConnectionLost(f"no broker could be reached for {lost_after:g} s: {self.said}")
+
+    def _answers(self, client: Client) -> bool:
+        """Whether a broker can be reached; asked once in a while, for the library does not tell."""
+        now = monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_EVERY
+        try:
+            return bool(client.list_topics("", timeout=_LOOK_EVERY / 2))
+        except KafkaException:
+            return False
 
     def clean(self, text: str) -> str:
         """*text* without passwords."""

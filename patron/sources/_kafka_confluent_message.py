@@ -11,10 +11,11 @@ from operator import methodcaller
 from typing import Any, cast
 
 from patron.consumer.source import Message
+from patron.sources._kafka_lanes import Lane
 from patron.sources._kafka_messages import NULL_BODY, Flawed
 from patron.sources._kafka_messages import message as slow_message
 
-__all__ = ["message_of"]
+__all__ = ["message_of", "unreadable"]
 
 _NOT_AVAILABLE = 0  # confluent_kafka.TIMESTAMP_NOT_AVAILABLE
 
@@ -119,4 +120,21 @@ def _slowly(
         generation=generation,
         deliveries=deliveries,
         tombstones=tombstones,
+    )
+
+
+def unreadable(record: Any, lane: Lane, generation: int, why: str) -> Message:
+    """The message of *record*, which the library could not read and left out; *why* says it."""
+    offset = record.offset()
+    topic, number = lane.partition
+    lane.delivered = max(lane.delivered, offset + 1)
+    return Message(
+        b"",
+        topic,
+        f"{number}:{offset}",
+        lane=lane.partition,
+        position=offset,
+        generation=generation,
+        raw=record,
+        problem=f"unreadable record: {why}",
     )

@@ -27,7 +27,7 @@ from patron.sources._kafka_confluent_library import (
     translated,
     translation,
 )
-from patron.sources._kafka_confluent_message import message_of
+from patron.sources._kafka_confluent_message import message_of, unreadable
 from patron.sources._kafka_confluent_start import places_to_begin, starting_points
 from patron.sources._kafka_confluent_topics import check_or_make
 from patron.sources._kafka_lanes import Lane, Lanes, Partition
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["ConfluentSubscription"]
 
 _ASSIGNORS = {"cooperative": "cooperative-sticky", "eager": "range,roundrobin"}
-_LOOK_EVERY = 1.0
-
 _CLOSING = 2.0
 """How long the last commit may take before the group is left, in seconds, beside two heartbeats."""
 
@@ -82,7 +80,6 @@ class ConfluentSubscription:
         self._changes: list[Message | Revoked] = []
         self._paused = False
         self._held: dict[Partition, float] = {}
-        self._look_at = 0.0
         self._closing = False
         self._joined = False
         self._commits = Commits(self._has)
@@ -208,7 +205,7 @@ class ConfluentSubscription:
         if records:
             self._receive(records, received)
         self._commits.go_on(self._consumer)
-        self._watch(bool(records))
+        self._health.watch(self._consumer, bool(records))
         return received
 
     def _fetch(self, limit: int, timeout: float) -> list[Any]:
@@ -280,36 +277,11 @@ class ConfluentSubscription:
             if lane is not None:
                 self._changes.append(self._restart(lane, error.str()))
         elif code in _UNREADABLE and lane is not None:
-            received.append(_unreadable(record, lane, self._generation, error.str()))
+            received.append(unreadable(record, lane, self._generation, error.str()))
         elif code == KafkaError._MAX_POLL_EXCEEDED:
             log.warn("consumer left its group", group=self._source.group, why=error.str())
         elif code not in MOVING:
             raise translation(error, "cannot fetch")
-
-    def _watch(self, alive: bool) -> None:
-        """Raise what cannot be cured, and notice that no broker was connected for long."""
-        health = self._health
-        if health.failure is not None:
-            raise health.failure
-        if health.down is None:
-            return
-        if alive or self._answers():
-            health.down = None
-        elif monotonic() - health.down > self._source.lost_after:
-            raise ConnectionLost(
-                f"no broker could be reached for {self._source.lost_after:g} s: {health.said}"
-            )
-
-    def _answers(self) -> bool:
-        """Whether a broker can be reached; asked once in a while, for the library does not tell."""
-        now = monotonic()
-        if now < self._look_at:
-            return False
-        self._look_at = now + _LOOK_EVERY
-        try:
-            return bool(self._consumer.list_topics(self._source.topics[0], timeout=_LOOK_EVERY / 2))
-        except KafkaException:
-            return False
 
     def _has(self, lane: Lane) -> bool:
         """Whether *lane* is ours still, and was not given up in between."""
@@ -433,19 +405,3 @@ class ConfluentSubscription:
 
 def _of(record: Any) -> tuple[str, int]:
     return record.topic(), record.partition()
-
-
-def _unreadable(record: Any, lane: Lane, generation: int, why: str) -> Message:
-    offset = record.offset()
-    topic, number = lane.partition
-    lane.delivered = max(lane.delivered, offset + 1)
-    return Message(
-        b"",
-        topic,
-        f"{number}:{offset}",
-        lane=lane.partition,
-        position=offset,
-        generation=generation,
-        raw=record,
-        problem=f"unreadable record: {why}",
-    )
