@@ -23,7 +23,7 @@ __all__ = ["Commits", "after"]
 _EVERY = 0.05
 """Seconds between two commits: each costs the driver two switches of threads, however many offsets it has."""
 
-_PATIENCE = 0.25
+_PATIENCE = 0.1
 """After so many seconds an answer is waited for: what a crash would repeat must not grow without bounds."""
 
 _COMMITTING = 5.0

@@ -53,7 +53,7 @@ def test_one_commit_is_on_its_way_at_a_time_and_the_next_has_all_that_came_meanw
     commits = Commits(driver)
     commits.commit({P: 1})
     commits.commit({P: 2})
-    clock[0] += 1
+    clock[0] += 0.08
     commits.commit({P: 3})
     assert driver.sent == [{P: 1}]
     driver.answers[0](None)
