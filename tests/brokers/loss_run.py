@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from brokers.loss_service import Jump, LossService, Records
+from brokers.loss_service import Jump, LossService, Record, Records
 from brokers.loss_sources import SUBJECTS
 from brokers.loss_subject import LANES, Subject
 
@@ -104,17 +104,24 @@ class Run:
         self.interruptions.append(self.kills[-1])
         return what
 
-    def bound(self) -> int:
-        """How many messages may come again: what was held, or not committed yet, at each kill."""
-        delay = self.subject.commit_delay
-        times = [each.at for each in self.records.lines if each.what == "end"] if delay else []
-        fresh = sum(begun - delay <= at <= end for at in times for begun, end in self.kills)
-        return len(self.kills) * self.subject.prefetch + fresh
-
     def check_repeats(self) -> None:
-        again, bound = self.records.duplicates, self.bound()
-        self.table(held_or_uncommitted_at_kills=bound)
-        self.check(again <= bound, f"{again} repeats are more than {bound}")
+        """Every repeat has its kill: it was held then, or had been processed shortly before and was not committed."""
+        again, held = self.records.duplicates, len(self.kills) * self.subject.prefetch
+        self.table(kills_times_prefetch=held)
+        if not self.subject.commit_delay:
+            self.check(again <= held, f"{again} repeats are more than {held}")
+            return
+        ages = [self._age(before, after) for before, after in self.records.repeats()]
+        self.table(seconds_from_processing_a_repeat_to_its_kill=f"{max(ages, default=0.0):.2f} at most")
+        late = sum(age > self.subject.commit_delay for age in ages)
+        self.check(
+            not late, f"{late} were not committed {self.subject.commit_delay:g} s after they were processed"
+        )
+
+    def _age(self, before: Record, after: Record) -> float:
+        """How long *before* had been processed when something was killed; 0 for while the broker was away."""
+        kills = [(begun, end) for begun, end in self.kills if begun <= after.at and before.at <= end]
+        return min((max(0.0, begun - before.at) for begun, _ in kills), default=float("inf"))
 
     def _explained(self, jump: Jump) -> bool:
         """Whether a subject that may do so was just killed, and gave out what is new before what had been held."""

@@ -100,6 +100,17 @@ class Records:
         """How often a message was processed beyond once."""
         return self.ends.total() - len(self.ends)
 
+    def repeats(self) -> list[tuple[Record, Record]]:
+        """Each processing beyond the first, with the one before it."""
+        last: dict[tuple[str, int], Record] = {}
+        found = []
+        for record in self._ends():
+            before = last.get((record.lane, record.number))
+            if before is not None:
+                found.append((before, record))
+            last[record.lane, record.number] = record
+        return found
+
     @property
     def most_deliveries(self) -> int:
         return max((record.deliveries for record in self.lines), default=0)

@@ -28,7 +28,7 @@ class Subject:
     #: Settings of the consumer beside the source.
     consumer: ClassVar[Mapping[str, Any]] = {}
     prefetch: ClassVar[int] = 256
-    #: Seconds within which an acknowledgement takes effect; 0: at once, as far as a kill can tell.
+    #: Seconds within which what was processed is committed; 0: what comes again is counted, see `prefetch`.
     commit_delay: ClassVar[float] = 0.0
     #: Whether a broker that was killed may give new messages out before those which were held.
     overtakes: ClassVar[bool] = False
