@@ -392,6 +392,20 @@ def test_what_waits_behind_a_delayed_message_can_be_given_back_for_as_long(posit
     assert ledger.take(5) == run[:1]
 
 
+def test_nothing_behind_a_retired_message_is_settled() -> None:
+    ledger = Ledger(positional=True, lane_of=lambda m: m.key)
+    ledger.add([message("p", n, key=str(n)) for n in range(3)], 0.0)
+    first, second, third = ledger.take(3)
+    ledger.untake([second])
+    assert ledger.retire({"p"}) == 1
+    assert ledger.in_hand_of({"p"}) == 2
+    ledger.finish([third])
+    ledger.finish([first])
+    assert [m.position for m in ledger.settle()] == [0]
+    ledger.revoke({"p"})
+    assert (ledger.size, ledger.in_hand, ledger.startable) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("positional", [False, True])
 def test_a_result_that_comes_after_the_revocation_is_ignored(positional: bool) -> None:
     ledger = Ledger(positional)
