@@ -11,11 +11,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import re
 import zlib
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from patron.errors import PublishFailed
 
@@ -25,14 +27,17 @@ __all__ = [
     "KEY",
     "MAX_ATTRIBUTES",
     "MAX_BYTES",
+    "NO_REGION",
     "batches_of",
     "check_size",
     "code_of",
     "digest",
+    "endpoint_problem",
     "group_of",
     "opened",
     "plain",
     "queue_name",
+    "quieten",
     "size_of",
     "wrapped",
 ]
@@ -286,3 +291,30 @@ def code_of(error: BaseException) -> str:
     response = getattr(error, "response", None)
     code = response.get("Error", {}).get("Code", "") if isinstance(response, Mapping) else ""
     return str(code).rpartition(".")[2]
+
+
+# Connecting
+
+NO_REGION = "no region is known: give the setting `region`, or the variable AWS_DEFAULT_REGION"
+
+
+def endpoint_problem(endpoint_url: str | None) -> str | None:
+    """What is wrong with the address of a local service, if anything; None stands for AWS."""
+    if endpoint_url is None:
+        return None
+    try:
+        parts = urlsplit(endpoint_url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return None
+    except ValueError:
+        pass
+    return (
+        f"endpoint_url {endpoint_url!r} is no URL: give it with http:// or https://, as http://localhost:4566"
+    )
+
+
+def quieten() -> None:
+    """Keep botocore from telling at each new client where it found what, unless somebody has set its level."""
+    logger = logging.getLogger("botocore")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from patron import aws
 from patron.errors import ConfigError, MissingExtra, PublishFailed
 
 __all__ = ["Clients", "Endpoint", "refusals_as_failures"]
@@ -19,11 +20,15 @@ _LIBRARIES = ("boto3", "botocore", "urllib3")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a service is; what is None is where boto3 finds it."""
+    """Where a service is; what is None is where boto3 finds it. Raises ConfigError when the URL is none."""
 
     service: str
     region: str | None
     endpoint_url: str | None
+
+    def __post_init__(self) -> None:
+        if problem := aws.endpoint_problem(self.endpoint_url):
+            raise ConfigError(problem)
 
 
 class Clients:
@@ -65,9 +70,10 @@ def _made(endpoint: Endpoint, timeout: float) -> Any:
     try:
         import boto3.session
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, NoRegionError
     except ImportError as error:
         raise MissingExtra("boto3", "sqs") from error
+    aws.quieten()
     config = Config(
         connect_timeout=timeout / _TRIES,
         read_timeout=timeout / _TRIES,
@@ -77,7 +83,9 @@ def _made(endpoint: Endpoint, timeout: float) -> Any:
     try:
         session = boto3.session.Session(region_name=endpoint.region)
         return session.client(endpoint.service, endpoint_url=endpoint.endpoint_url, config=config)  # type: ignore[call-overload]
-    except BotoCoreError as error:
+    except NoRegionError as error:
+        raise ConfigError(f"{endpoint.service}: {aws.NO_REGION}") from error
+    except (BotoCoreError, ValueError) as error:  # ValueError: a wrong URL in AWS_ENDPOINT_URL
         raise ConfigError(f"{endpoint.service}: {error}") from error
 
 

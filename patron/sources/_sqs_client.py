@@ -129,8 +129,9 @@ def translated(what: str) -> Iterator[None]:
         yield
     except boto.ClientError as error:
         raise _client_error(what, error) from error
+    except boto.NoRegionError as error:
+        raise ConfigError(f"{what}: {aws.NO_REGION}") from error
     except (
-        boto.NoRegionError,
         boto.InvalidRegionError,
         boto.ProfileNotFound,
         boto.ParamValidationError,
@@ -162,6 +163,7 @@ def _client(settings: QueueSettings, timeout: float, tries: int) -> Any:
         from botocore.config import Config
     except ImportError as error:
         raise MissingExtra("boto3", "sqs") from error
+    aws.quieten()
     config = Config(
         connect_timeout=_CONNECT,
         read_timeout=timeout,
@@ -172,7 +174,10 @@ def _client(settings: QueueSettings, timeout: float, tries: int) -> Any:
         core = botocore.session.Session()
         core.register_component("data_loader", _loader())
         session = boto3.session.Session(botocore_session=core, region_name=settings.region)
-        return session.client("sqs", endpoint_url=settings.endpoint_url, config=config)
+        try:
+            return session.client("sqs", endpoint_url=settings.endpoint_url, config=config)
+        except ValueError as error:  # from AWS_ENDPOINT_URL or the profile: the setting was checked
+            raise ConfigError(f"SQS: {error}") from error
 
 
 @cache

@@ -62,7 +62,7 @@ class SqsSource:
             raise ConfigError(*problems)
 
     def _rules(self) -> Sequence[tuple[bool, str]]:
-        name = aws.queue_name(self.target)
+        name, endpoint = aws.queue_name(self.target), aws.endpoint_problem(self.endpoint_url)
         return (
             (not self.target, "sqs source: queue is empty: give its name or its URL"),
             (len(name) > 80, f"sqs source: queue name {name} is longer than the 80 characters of SQS"),
@@ -70,6 +70,7 @@ class SqsSource:
                 self.owner is not None and not (self.owner.isdigit() and len(self.owner) == 12),
                 f"sqs source: owner {self.owner!r} is no account: use its 12 digits, in quotes",
             ),
+            (endpoint is not None, f"sqs source: {endpoint}"),
             (
                 not 1 <= self.lease <= LONGEST,
                 f"sqs source: lease is {self.lease} s: use 1 to {LONGEST}",

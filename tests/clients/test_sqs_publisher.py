@@ -256,5 +256,7 @@ def test_a_closed_publisher_says_so(world: World) -> None:
 def test_settings_are_checked_when_it_is_made() -> None:
     with pytest.raises(ConfigError, match="queue is empty"):
         SqsPublisher("")
+    with pytest.raises(ConfigError, match="endpoint_url 'localhost' is no URL"):
+        SqsPublisher("orders", endpoint_url="localhost")
     with pytest.raises(ConfigError, match="timeout"):
         SqsPublisher("orders", timeout=0)

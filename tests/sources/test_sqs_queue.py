@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -443,10 +444,43 @@ def test_without_credentials_or_region_it_says_what_to_give(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    with pytest.raises(ConfigError, match="region"):
+    with pytest.raises(ConfigError, match="the setting `region`, or the variable AWS_DEFAULT_REGION"):
         world.source().open()
     with pytest.raises(NotASource, match="credentials"):
         world.source(region="eu-west-1").open()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "localhost:4566", "tcp://localhost:4566", "http://", "http://a:b"]
+)
+def test_an_endpoint_that_is_no_url_is_refused_with_its_value(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"endpoint_url '{text}' is no URL: give it with http://"):
+        SqsSource("orders", endpoint_url=text)
+
+
+def test_a_variable_that_is_no_url_is_a_mistake_of_the_configuration(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost")
+    with pytest.raises(ConfigError, match="Invalid endpoint: localhost"):
+        world.source(endpoint_url=None).open()
+
+
+def test_botocore_does_not_tell_at_each_opening_where_the_credentials_were(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("botocore")
+    before = logger.level
+    logger.setLevel(logging.NOTSET)
+    try:
+        with caplog.at_level(logging.INFO), world.opened():
+            pass
+        assert [record for record in caplog.records if record.name.startswith("botocore")] == []
+        logger.setLevel(logging.INFO)
+        with world.opened():
+            assert logger.level == logging.INFO, "a level that somebody has set stays"
+    finally:
+        logger.setLevel(before)
 
 
 # Around it
