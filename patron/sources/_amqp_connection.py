@@ -319,7 +319,27 @@ def _reason(error: BaseException, address: Address) -> SourceError:
         if isinstance(error, kind) and "ByBroker" in text:
             user = urlsplit(address.url).username or "guest"
             return NotASource(f"RabbitMQ at {address.shown} refuses {what.format(user=user)}: {text}")
-    return ConnectionLost(f"RabbitMQ at {address.shown}: {type(error).__name__}: {text}")
+    return ConnectionLost(f"RabbitMQ at {address.shown}: {_innermost(error)}")
+
+
+def _innermost(error: BaseException) -> str:
+    """
+    What was wrong: the driver wraps it several times, and its wrappers print each other.
+
+    AMQPConnectionError has what went wrong as its argument, a workflow's error all that it tried as
+    `exceptions`, and a connector's error what it met as `exception`.
+    """
+    while inner := _within(error):
+        error = inner
+    text = getattr(error, "strerror", None) or str(error)
+    return (
+        text if text and isinstance(error, OSError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    )
+
+
+def _within(error: BaseException) -> BaseException | None:
+    met = (*error.args, getattr(error, "exception", None), *getattr(error, "exceptions", ()))
+    return next((each for each in reversed(met) if isinstance(each, BaseException)), None)
 
 
 _REFUSED = {

@@ -92,7 +92,8 @@ class AmqpSource:
             ),
             (
                 bool(self.exchange and self.create and not self.bindings and self.exchange_kind != "fanout"),
-                f"exchange {self.exchange!r} of kind {self.exchange_kind} has no bindings: no message would come",
+                f"exchange {self.exchange!r} of exchange_kind {self.exchange_kind} has no bindings: "
+                "no message would come",
             ),
             (
                 self.prefetch is not None and not 1 <= self.prefetch <= 65535,
