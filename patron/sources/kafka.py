@@ -8,7 +8,7 @@ what is promised, and how.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ _SECONDS = (
     "lost_after",
 )
 _COUNTS = ("fetch_min_bytes", "fetch_max_bytes", "max_partition_fetch_bytes", "max_message_bytes")
+_TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -122,6 +123,7 @@ class KafkaSource:
     def _words(self) -> Iterator[str]:
         if not self.topics or not all(self.topics):
             yield "topic is empty: name what to read"
+        yield from _misnamed(filter(None, self.topics))
         if not self.group:
             yield "group is empty: name the consumer group"
         if not self.servers or not all(self.servers):
@@ -209,7 +211,10 @@ class KafkaSource:
 
         Raises:
             NotASource: some do not exist; it names them. ConnectionLost: no broker answered.
+            ConfigError: one of *topics* has a name that Kafka does not take.
         """
+        if problems := list(_misnamed(topics)):
+            raise ConfigError(*problems)
         self._driver.prepare(self, list(dict.fromkeys([*self.topics, *topics])))
 
     def letters(self, topic: str) -> Subscription:
@@ -224,3 +229,9 @@ class KafkaSource:
     @property
     def _driver(self) -> Driver:
         return driver(self.driver)
+
+
+def _misnamed(topics: Iterable[str]) -> Iterator[str]:
+    for topic in topics:
+        if not _TOPIC.fullmatch(topic):
+            yield f"topic {topic!r} is no name for Kafka: use letters, digits, '.', '_' and '-', at most 249"

@@ -25,6 +25,11 @@ from patron.sources.kafka import KafkaSource
         ({"topic": ""}, "topic is empty"),
         ({"topic": ()}, "topic is empty"),
         ({"topic": ("a", "")}, "topic is empty"),
+        ({"topic": "new topic!"}, "topic 'new topic!' is no name for Kafka: use letters, digits"),
+        ({"topic": ("a", "é")}, "topic 'é' is no name"),
+        ({"topic": "x" * 250}, "at most 249"),
+        ({"topic": ".."}, r"topic '\.\.' is no name"),
+        ({"topic": "orders\n"}, "is no name"),
         ({"group": ""}, "group is empty"),
         ({"brokers": ""}, "brokers are empty or have an empty value"),
         ({"brokers": ("a:1", "")}, "brokers are empty or have an empty value"),
@@ -47,6 +52,16 @@ from patron.sources.kafka import KafkaSource
 def test_a_wrong_setting_is_refused_with_its_value(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         KafkaSource(**{"topic": "orders", "group": "shop"} | settings)
+
+
+def test_every_name_that_kafka_takes_is_taken() -> None:
+    topics = ("x" * 249, "...", "a.b", "A_b-9", "-", "_")
+    assert KafkaSource(topics, "shop").topics == topics
+
+
+def test_a_dead_letter_topic_that_kafka_does_not_take_is_refused_before_any_broker_is_asked() -> None:
+    with pytest.raises(ConfigError, match="topic 'orders dlq' is no name for Kafka"):
+        KafkaSource("orders", "shop", brokers="localhost:1").prepare(["orders dlq"])
 
 
 def test_all_mistakes_are_told_at_once() -> None:
