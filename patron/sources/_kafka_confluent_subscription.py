@@ -316,8 +316,8 @@ class ConfluentSubscription:
             lane.end = ends.get(at)
             self._places[at.partition if self._alone else at] = lane
             self._since[at] = self._generation
-        if self._paused:
-            client.pause(given)
+        # The library remembers a pause beyond the end of an assignment, and we were not asked before it ended.
+        (client.pause if self._paused else client.resume)(given)
         log.info("partitions assigned", group=self._source.group, partitions=len(self._lanes), new=len(fresh))
 
     def _take(self, client: Client, given: list[TopicPartition]) -> None:

@@ -249,6 +249,18 @@ def test_with_no_room_for_long_nothing_is_lost_and_nothing_comes_twice(make: Mak
         assert positions == list(range(500))
 
 
+def test_a_partition_that_was_lost_while_it_was_held_back_is_read_when_it_comes_again(make: Make) -> None:
+    source = make()
+    publish(source, "1")
+    with opened(source) as subscription:
+        (message,) = receive(subscription, 1)
+        subscription.nack([message], delay=600.0)
+        lost = [confluent_kafka.TopicPartition(*message.lane)]
+        subscription._lost(subscription._consumer, lost)
+        subscription._assigned(subscription._consumer, lost)
+        assert [each.body for each in receive(subscription, 1)] == [b"1"]
+
+
 def test_polls_without_room_keep_the_membership_and_without_any_it_is_lost(make: Make) -> None:
     source = make(session_timeout=1.0, heartbeat_interval=0.2, max_poll_interval=1.0)
     publish(source, "1")
