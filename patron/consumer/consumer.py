@@ -132,7 +132,7 @@ class Consumer:
     def ready(self) -> Verdict:
         """Not before the first assignment; afterwards as ``readiness`` says."""
         engine = self._engine
-        return engine.verdict() if engine else Verdict(False, (f"{self.name}: is not running",))
+        return engine.verdict() if engine else Verdict(False, ("is not running",))
 
     def in_flight(self) -> Sequence[Work]:
         """The messages that its workers have."""

@@ -148,7 +148,7 @@ class Engine:
 
     def verdict(self) -> Verdict:
         """Whether the consumer makes the progress that its settings ask for, with what is wrong in any case."""
-        return self._state.verdict(self._name, self._settings)
+        return self._state.verdict(self._settings)
 
     # The owner thread
 

@@ -47,13 +47,13 @@ class State:
             return self.stats.backlog == 0
         return held == 0 and (self.quiet if self.stats.lag is None else self.stats.lag == 0)
 
-    def verdict(self, name: str, settings: ConsumerSettings) -> Verdict:
+    def verdict(self, settings: ConsumerSettings) -> Verdict:
         """Not ready before the first assignment; afterwards what is wrong counts only where it is required."""
         if not self.was_assigned:
-            return Verdict(False, (f"{name}: {self.trouble or 'waits for its first assignment'}",))
+            return Verdict(False, (self.trouble or "waits for its first assignment",))
         if settings.readiness == "caught-up" and not self.caught_up:
-            return Verdict(False, (f"{name}: has not processed yet what was there when it started",))
-        reasons = tuple(f"{name}: {reason}" for reason in self._reasons(settings))
+            return Verdict(False, ("has not processed yet what was there when it started",))
+        reasons = tuple(self._reasons(settings))
         return Verdict(not (reasons and settings.readiness == "required"), reasons)
 
     def _reasons(self, settings: ConsumerSettings) -> Iterator[str]:

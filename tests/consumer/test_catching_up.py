@@ -57,7 +57,7 @@ def test_readiness_can_wait_until_what_was_there_is_processed(
         until(lambda: len(gate.done) == 2)
         until(lambda: consumer.info()["lag"] == source.positional)  # a queue says that nothing waits
         assert not consumer.ready().ok
-        assert consumer.ready().reasons == ("c: has not processed yet what was there when it started",)
+        assert consumer.ready().reasons == ("has not processed yet what was there when it started",)
         assert not consumer.info()["caught_up"]
         gate.free.release(1)
         until(lambda: consumer.ready().ok)
