@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import boto3
-
 from patron.clients import SnsPublisher
+from patron.errors import MissingExtra
+
+try:
+    import boto3
+except ImportError as error:
+    raise MissingExtra("boto3", "sqs") from error
 
 __all__ = ["open_topic"]
 
