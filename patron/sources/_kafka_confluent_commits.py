@@ -27,6 +27,9 @@ __all__ = ["Commits"]
 _EVERY = 0.05
 """The least time between two commits, in seconds; what comes meanwhile goes together."""
 
+_SLOW = 0.5
+"""Without an answer for so long nothing more is noted: what a crash would repeat must not grow without bounds."""
+
 _PATIENCE = 3.0
 """How long commits may fail before `Commits.note` refuses more, in seconds."""
 
@@ -43,6 +46,7 @@ class Commits:
         self._ours = ours
         self._pending: dict[Lane, TopicPartition] = {}
         self._sent: dict[Lane, TopicPartition] | None = None
+        self._sent_at = 0.0
         self._not_before = 0.0
         self._failing: tuple[float, SourceError] | None = None
 
@@ -51,8 +55,8 @@ class Commits:
         Commit soon that *messages* and all before them in their lanes are done.
 
         Raises:
-            NotASource: this member may not commit, and never may. SourceError: commits fail for a while
-            already, and nothing was noted.
+            NotASource: this member may not commit, and never may. SourceError: commits fail, or are not
+            answered, for a while already, and nothing was noted.
         """
         if self._failing is not None:
             since, error = self._failing
@@ -60,6 +64,8 @@ class Commits:
             tried = bool(self._pending or self._sent)
             if isinstance(error, NotASource) or (tried and monotonic() - since > _PATIENCE):
                 raise error
+        if self._sent and monotonic() - self._sent_at > _SLOW and any(map(self._ours, self._sent)):
+            raise SourceError("the broker does not answer a commit")
         for lane, message in messages.items():
             self._pending[lane] = _after(message)
         self.go_on(client)
@@ -86,6 +92,7 @@ class Commits:
             return
         self._not_before = now + _EVERY
         self._sent, self._pending = self._pending, {}
+        self._sent_at = now
         try:
             client.commit(offsets=list(self._sent.values()), asynchronous=True)
         except KafkaException as error:

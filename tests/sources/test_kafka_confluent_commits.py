@@ -54,3 +54,20 @@ def test_a_refusal_of_what_was_lost_since_does_not_refuse_what_comes_after(
     commits.answered(None, [])
     commits.note(client, {ours: message(1, 10)})
     assert client.asked[-1] == (1, 11)
+
+
+def test_no_more_is_taken_while_an_answer_does_not_come_so_that_a_crash_repeats_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_kafka_confluent_commits, "_SLOW", -1.0)
+    monkeypatch.setattr(_kafka_confluent_commits, "_EVERY", 0.0)
+    lane, mine = Lane(Partition("orders", 0), 0), True
+    client, commits = Client(), Commits(lambda lane: mine)
+    commits.note(client, {lane: message(0, 6)})
+    with pytest.raises(SourceError, match="does not answer"):
+        commits.note(client, {lane: message(0, 7)})
+    commits.answered(None, [])
+    commits.note(client, {lane: message(0, 7)})
+    mine = False
+    commits.note(client, {lane: message(0, 8)})
+    assert client.asked == [(0, 7), (0, 8)]
