@@ -49,7 +49,13 @@ class KafkaPythonDriver:
         # send() would wait for what it does not know of the topic as long as its max_block_ms says, whatever
         # time this one message has; and the setting belongs to all threads.
         if self._producer._metadata.partitions_for_topic(topic) is None:
-            self._producer._wait_on_metadata(topic, timeout * 1000)
+            try:
+                self._producer._wait_on_metadata(topic, timeout * 1000)
+            except KafkaTimeoutError as error:
+                raise PublishFailed(
+                    f"message to topic {topic!r} not sent: within {timeout:.3g} s no broker knew this topic: "
+                    "is it there? A producer makes none"
+                ) from error
 
     def flush(self, timeout: float) -> None:
         """See `Driver.flush`."""

@@ -111,6 +111,8 @@ class Settings:
             "compression.type": self.compression or "none",
             "linger.ms": self.linger * 1000,
             "enable.idempotence": True,
+            # By default a topic that is not there is told only after 30 seconds, when nobody listens any more.
+            "topic.metadata.propagation.max.ms": min(30_000, round(self.timeout * 500)),
             "delivery.timeout.ms": round(self.timeout * 1000),
             "request.timeout.ms": round((self.timeout - self.linger) * 500),
             "partitioner": f"{self.partitioner}_random",

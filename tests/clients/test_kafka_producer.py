@@ -501,3 +501,17 @@ def test_a_password_is_shown_nowhere(silent: str, driver: Any) -> None:
 def test_the_page_has_every_metric() -> None:
     page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
     assert [metric.name for metric in METRICS if f"| `{metric.name}` |" not in page] == []
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_topic_that_is_not_there_is_told_in_so_many_words(kafka: KafkaServer, driver: str) -> None:
+    absent = f"absent-{uuid.uuid4().hex[:12]}"
+    said = {
+        "kafka-python": "no broker knew this topic: is it there",
+        "confluent": "Unknown topic or partition",
+    }
+    with (
+        KafkaProducer(kafka.url, driver=driver, timeout=3) as producer,
+        pytest.raises(PublishFailed, match=f"topic '{absent}' not .*{said[driver]}"),
+    ):
+        producer.send(absent, {"a": 1})
