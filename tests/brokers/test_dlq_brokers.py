@@ -200,3 +200,14 @@ def test_a_broker_that_is_away_is_one_line_and_no_password(
     assert err.startswith("patron: ")
     assert "Traceback" not in err
     assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dead_letters_whose_topic_is_not_there_are_a_failure_that_names_it(
+    kind: str, world: None, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    shop = Shop(kind, {**settings(kind, request), "create": False}, capsys)
+    for arguments in ((), ("orders",)):
+        status, _, err = shop("list", "config.yaml", *arguments)
+        assert status == 1
+        assert shop.letters.replace(".", "-" if kind == "sqs" else ".") in err
