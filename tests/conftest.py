@@ -54,3 +54,22 @@ def _no_hook_survives() -> Iterator[None]:
 
         set_error_reporter(None)
         log.on_fatal(None)
+
+
+@pytest.fixture(autouse=True)
+def _no_operation_survives() -> Iterator[None]:
+    """No test leaves an operation, a correlation id or a deadline current for the next one."""
+    yield
+    left = []
+    if "patron.observe" in sys.modules:
+        from patron.observe import instrument
+
+        left.append(instrument._current)
+    if "patron.correlation" in sys.modules:
+        from patron import correlation
+
+        left += [correlation.id_variable, correlation.forwarded_variable]
+    found = {variable.name: variable.get() for variable in left if variable.get() is not None}
+    for variable in left:
+        variable.set(None)
+    assert not found, f"the test left its context behind: {found}"

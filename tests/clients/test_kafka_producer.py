@@ -375,7 +375,7 @@ class Forgetful:
 def test_what_the_driver_forgets_fails_in_its_time_and_makes_room() -> None:
     unconfirmed = Unconfirmed(1, 1000)
     connection = Connection(Forgetful(), unconfirmed, timeout=0.2)
-    delivery = Delivery(operation("producer", "kafka", "orders"))
+    delivery = unsettled()
     connection.append(Record("orders", b"", None, [], None, None), delivery, 1.0)
     with pytest.raises(PublishFailed, match="it may still arrive"):
         delivery.result(20)
@@ -384,7 +384,9 @@ def test_what_the_driver_forgets_fails_in_its_time_and_makes_room() -> None:
 
 
 def unsettled() -> Delivery:
-    return Delivery(operation("producer", "kafka", "orders"))
+    started = operation("producer", "kafka", "orders")
+    started.detach()  # its delivery ends it, in another thread
+    return Delivery(started)
 
 
 def test_what_waits_for_room_while_the_producer_is_closed_is_told_so() -> None:
