@@ -240,7 +240,6 @@ def _deep() -> list[Any]:
 @pytest.mark.parametrize(
     "value",
     [b"bytes", object(), float("nan"), float("inf"), "\ud800", {(1, 2): 3}, _circle(), Item, 1j],
-    ids=repr,
 )
 def test_what_has_no_form_is_an_encode_error(value):
     with pytest.raises(EncodeError):

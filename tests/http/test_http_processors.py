@@ -212,7 +212,6 @@ def test_an_empty_answer_may_have_a_status(serve):
         ([1, 2], "application/json; charset=utf-8", b"[1,2]"),
         (False, "application/json; charset=utf-8", b"false"),
     ],
-    ids=repr,
 )
 def test_payloads_are_encoded_or_sent_as_they_are(serve, response, content_type, body):
     client = serve(get("/", lambda request: response))
@@ -241,7 +240,6 @@ def test_flask_responses_pass_through(serve):
         Response(object()),
         {"a": b"bytes have no form in JSON"},
     ],
-    ids=repr,
 )
 def test_an_answer_that_cannot_be_sent_is_a_500_and_is_logged(serve, caplog, response):
     client = serve(get("/", lambda request: response))
