@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -13,6 +14,14 @@ from brokers.requirements import missing
 
 # The fixtures kafka, rabbitmq and sqs, with own_... and proxy.
 pytest_plugins = ["brokers.fixtures"]
+
+# What boto3 asks for before it talks to anybody; moto takes whatever it is.
+for name, value in {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+}.items():
+    os.environ.setdefault(name, value)
 
 #: Threads of libraries that are made once per process and end with it.
 _ALLOWED = ("pytest-", "pydevd", "ThreadPoolExecutor-")

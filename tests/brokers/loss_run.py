@@ -87,6 +87,12 @@ class Run:
     def settled(self, service: LossService, total: int) -> None:
         """Wait until all is processed, and stop the service, which acknowledges what it finished."""
         self.until(self.processed(total), f"all {total} processed", service)
+        # The last kill may have come together with the last message: then the next process has yet to start,
+        # and to repeat what was not acknowledged.
+        service.wait_ready()
+        end = time.monotonic() + PATIENCE
+        while self.subject.backlog() and time.monotonic() < end:
+            time.sleep(0.2)
         status = service.stop()
         self.check(status == 0, f"the service ended with {status} after SIGTERM")
         self.records.update()
