@@ -82,3 +82,14 @@ def _no_operation_survives() -> Iterator[None]:
     for variable in left:
         variable.set(None)
     assert not found, f"the test left its context behind: {found}"
+
+
+_BROKERS = {"kafka", "real_kafka", "own_kafka", "rabbitmq", "own_rabbitmq", "sqs", "proxy"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for a broker has the mark of those that do."""
+    for item in items:
+        if _BROKERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("broker")
