@@ -26,13 +26,21 @@ def free_port() -> int:
     A port of 127.0.0.1 that nobody uses, now and as long as a server is down.
 
     It lies below the range of which the kernel gives ports to clients: another connection cannot take it while
-    the server restarts, nor can a client that tries to connect meet itself on it.
+    the server restarts, nor can a client that tries to connect meet itself on it. Test processes side by side
+    (pytest-xdist) draw from ranges of their own, so that none takes what another was given a moment ago.
     """
-    for port in random.sample(range(12000, 32000), 200):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise Unavailable("no free port between 12000 and 32000")
+    first = 12000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4 * 5000
+    for port in random.sample(range(first, first + 5000), 200):
+        if port not in _given:
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
+    raise Unavailable(f"no free port between {first} and {first + 5000}")
+
+
+# Ports that this process gave away: their servers may not listen yet.
+_given: set[int] = set()
 
 
 class Server:
