@@ -251,6 +251,7 @@ class LiveService:
         with registry.use(self.resources):
             for hook in self.service.on_stop if self.started.is_set() else ():
                 self._guarded(f"on_stop hook {_named(hook)}", registry.bind(hook, self.resources, given=0))
+        self._guarded("closing the stores of HTTP", self.app.close)
         self._guarded("closing resources", self._stack.close)
         log.on_fatal(None)
         self._done()

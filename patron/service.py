@@ -175,6 +175,7 @@ class Service:
             debug_authenticator=self.debug_authenticator,
             name=self.name,
             version=self.version,
+            workers=self.process.workers,
         )
 
     def inspect(self, warnings: Sequence[str] = ()) -> Inspection:

@@ -24,7 +24,7 @@ from patron.supervisor import ProcessSettings, RestartPolicy
 __all__ = ["RATIOS", "file_shape", "sections"]
 
 #: Float keys that are no durations, so that ``30s`` is refused for them.
-RATIOS = frozenset(("sampler_param", "jitter", "multiplier", "factor", "ratio"))
+RATIOS = frozenset(("sampler_param", "jitter", "multiplier", "factor", "ratio", "rate", "burst"))
 
 
 def _is_component(value: Any) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import flask
@@ -13,14 +15,22 @@ from patron import encoding
 from patron.calling import refuse_awaitable
 from patron.errors import EncodeError, NotAcceptable, UnknownContentType
 from patron.http.auth import identify
+from patron.http.deferred import settled
 from patron.http.failure import BODILESS, STATUS_LINES
 from patron.http.message import Request, Response
 from patron.http.negotiate import choose
-from patron.http.routes import Handler, Route
+from patron.http.routes import Handler, Middleware, Route
 from patron.resources import bind
 
-__all__ = ["Reply", "View"]
+__all__ = ["FRONT", "Reply", "View", "reply"]
 
+FRONT = "patron.front"
+"""
+Where the WSGI environment holds the `Request`, when the application in front of Flask calls Flask: the
+chain around the processor has run already. Or the error that it ended with.
+"""
+
+_PLAIN = frozenset((dict, list, str, bytes, int, float, bool, type(None)))
 _LINKS = frozenset(("location", "content-location"))
 
 
@@ -57,21 +67,59 @@ class View:
     """
     One route's Flask view; all threads share it.
 
-    The chain, outermost first: authenticator, the route's middlewares, the processor.
+    The chain, outermost first: limits by address and route, authenticator, limits by principal, the
+    route's middlewares, the cache, the processor. Where there is a cache, an application in front of
+    Flask runs the chain with `around`, and Flask only the processor.
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, workers: int = 1) -> None:
         self.route = route
         self.__name__ = route.endpoint
+        self._workers = workers
+        self._layers: tuple[Middleware, ...] = ()
+        self._processor: Handler | None = None
         self._handler: Handler | None = None
+
+    @property
+    def view(self) -> View:
+        """Itself: what is started and closed can say which route it is for."""
+        return self
 
     def start(self, resources: Mapping[str, Any]) -> None:
         """Build the chain around the processor with *resources* in its arguments. Raises `ConfigError`."""
-        handler: Handler = bind(self.route.processor, resources, given=1)
-        for middleware in reversed(self.route.middlewares):
-            handler = middleware(_normalized(handler))
-        # Limits by address come in front of the authenticator, limits by principal and the cache behind it.
-        self._handler = handler if self.route.authenticator is None else self._authenticated(handler)
+        route = self.route
+        self._layers = (
+            *self._limiters(resources, before=True),
+            *((self._authenticated,) if route.authenticator is not None else ()),
+            *self._limiters(resources, before=False),
+            *(partial(_behind, middleware) for middleware in route.middlewares),
+        )
+        self._processor = bind(route.processor, resources, given=1)
+        self._handler = self.around(self._processor)
+
+    def close(self) -> None:
+        """Close what `start` opened. May be called twice."""
+        layers, self._layers = self._layers, ()
+        for layer in layers:
+            close = getattr(layer, "close", None)
+            if close is not None:
+                close()
+
+    def around(self, handler: Handler) -> Handler:
+        """*handler* behind everything of the chain but the cache and the processor. After `start`."""
+        for layer in reversed(self._layers):
+            handler = layer(handler)
+        return handler
+
+    def _limiters(self, resources: Mapping[str, Any], *, before: bool) -> Iterator[Middleware]:
+        """The limits that are asked *before* the authenticator, or behind it."""
+        chosen = [limit for limit in self.route.limits if (limit.by == "principal") is not before]
+        if not chosen:
+            return
+        from patron.http.limits import limiter
+
+        for limit in chosen:
+            yield limiter(limit, route=self.route.path, workers=self._workers, resources=resources)
 
     def _authenticated(self, handler: Handler) -> Handler:
         authenticator = self.route.authenticator
@@ -83,34 +131,62 @@ class View:
 
         return authenticated
 
-    def __call__(self, **params: Any) -> wrappers.Response:
-        environ = flask.request.environ
+    def request(self, environ: dict[str, Any], params: Mapping[str, Any]) -> Request:
+        """
+        The request that *environ* holds.
+
+        Raises:
+            NotAcceptable: it accepts nothing that the route can answer.
+        """
         offers = self.route.produces or encoding.media_types()
         accepted = choose(environ.get("HTTP_ACCEPT"), offers)
         if accepted is None:
             raise NotAcceptable({"error": f"nothing acceptable: use {', '.join(offers)}"})
-        request = Request(environ, params, self.route.path, accepted)
+        return Request(environ, params, self.route.path, accepted)
+
+    def __call__(self, **params: Any) -> wrappers.Response:
+        environ = flask.request.environ
+        if FRONT in environ:
+            return self._behind_front(environ.pop(FRONT))
+        request = self.request(environ, params)
         assert self._handler is not None, "the gate lets nobody in before start()"
         return reply(self._handler(request), request)
+
+    def _behind_front(self, given: Request | Exception) -> wrappers.Response:
+        if isinstance(given, BaseException):
+            raise given
+        assert self._processor is not None, "the front is started after its view"
+        return reply(self._processor(given), given)
+
+
+def _behind(middleware: Middleware, handler: Handler) -> Handler:
+    return middleware(_normalized(handler))
 
 
 def _normalized(handler: Handler) -> Handler:
     """*handler* with what it returns made a `Response`, so that a middleware can count on one."""
 
     def normalized(request: Request) -> Any:
-        answer = handler(request)
+        answer = settled(handler(request))
         return answer if isinstance(answer, Response | wrappers.Response) else Response(answer)
 
     return normalized
 
 
 def reply(answer: Any, request: Request) -> wrappers.Response:
-    """What a processor returned, as Flask's response: a `Response`, a Flask response, or a bare payload."""
+    """
+    What a processor returned, as Flask's response: a `Response`, a Flask response, or a bare payload.
+
+    Waits for what is not there yet.
+    """
     if isinstance(answer, wrappers.Response):
         return answer
     response = answer if isinstance(answer, Response) else Response(answer)
     payload = response.payload
-    refuse_awaitable(payload)
+    if type(payload) not in _PLAIN:
+        if isinstance(payload, Future):
+            return reply(settled(answer), request)
+        refuse_awaitable(payload)
     status = response.status or (204 if payload is None else 201 if request.method == "POST" else 200)
     headers = Headers(_checked(response.headers) if response.headers else None)
     if payload is None:

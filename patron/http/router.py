@@ -9,10 +9,10 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, RequestRedirect, Rule
 
 from patron.http.metrics import METRIC_SET
-from patron.http.routes import METHODS
+from patron.http.routes import METHODS, Route
 from patron.observe import Instrument
 
-__all__ = ["Endpoint", "Match", "Router"]
+__all__ = ["UNMATCHED", "Application", "Endpoint", "Match", "Router"]
 
 UNMATCHED = "unmatched"
 _KNOWN = frozenset((*METHODS, "TRACE", "CONNECT"))
@@ -24,15 +24,21 @@ class Endpoint:
     """
     One pattern, the application behind it, and how it is observed. All threads share it.
 
-    *admin* endpoints answer before the service has started.
+    *admin* endpoints answer before the service has started. *route* says what holds for the
+    processor behind it.
     """
 
-    __slots__ = ("_instruments", "admin", "application", "pattern")
+    __slots__ = ("_instruments", "admin", "application", "max_body", "pattern", "stream", "timeout")
 
-    def __init__(self, pattern: str, application: Application, *, admin: bool = False) -> None:
+    def __init__(
+        self, pattern: str, application: Application, *, admin: bool = False, route: Route | None = None
+    ) -> None:
         self.pattern = pattern
         self.application = application
         self.admin = admin
+        self.timeout = None if route is None else route.timeout
+        self.max_body = None if route is None else route.max_body
+        self.stream = route is not None and route.stream
         self._instruments: dict[str, Instrument] = {}
 
     def instrument(self, method: str) -> Instrument:
@@ -86,19 +92,28 @@ class Match:
 
 
 class Router:
-    """Admin routes first, then mounted applications, then Flask. All threads share it."""
+    """
+    Admin routes first, then mounted applications, then Flask. All threads share it.
+
+    *endpoint* makes the endpoint of a rule of Flask's and one method; without a rule the one of what
+    nothing matches.
+    """
 
     def __init__(
-        self, flask: Application, url_map: Map, admin: Mapping[str, Endpoint], mounts: Mapping[str, Endpoint]
+        self,
+        endpoint: Callable[[Rule | None, str], Endpoint],
+        url_map: Map,
+        admin: Mapping[str, Endpoint],
+        mounts: Mapping[str, Endpoint],
     ) -> None:
-        self._flask = flask
+        self._make = endpoint
         self._adapter = url_map.bind("localhost")
         self._admin = admin
         self._mounts = mounts
-        self._unmatched = Endpoint(UNMATCHED, flask)
-        self._endpoints: dict[str, Endpoint] = {}
-        # (method, path) → rule, for the rules without parameters that have matched so far.
-        self._fixed: dict[tuple[str, str], Rule] = {}
+        self._unmatched = endpoint(None, "")
+        self._endpoints: dict[tuple[str, str, str], Endpoint] = {}
+        # (method, path) → where it goes, for the rules without parameters that have matched so far.
+        self._fixed: dict[tuple[str, str], tuple[Endpoint, Rule]] = {}
 
     def match(self, method: str, raw: str) -> Match:
         """Where *method* and *raw*, the path as WSGI has it, go. Never raises."""
@@ -124,9 +139,9 @@ class Router:
         return None
 
     def _in_flask(self, method: str, path: str, raw: str) -> Match:
-        rule = self._fixed.get((method, path))
-        if rule is not None:
-            return Match(self._endpoints[rule.rule], method, path, raw, rule, {})
+        fixed = self._fixed.get((method, path))
+        if fixed is not None:
+            return Match(fixed[0], method, path, raw, fixed[1], {})
         try:
             rule, args = self._adapter.match(path, method, return_rule=True)
         except RequestRedirect:
@@ -136,26 +151,23 @@ class Router:
             return Match(self._other_method(path, error), method, path, raw, error=error)
         except HTTPException as error:
             return Match(self._unmatched, method, path, raw, error=error)
-        endpoint = self._endpoint(rule)
+        endpoint = self._endpoint(rule, method)
         if not rule.arguments and not args and path == rule.rule:
-            self._fixed[method, path] = rule
+            self._fixed[method, path] = endpoint, rule
         return Match(endpoint, method, path, raw, rule, args)
 
-    def _endpoint(self, rule: Rule) -> Endpoint:
-        found = self._endpoints.get(rule.rule)
-        return (
-            found
-            if found is not None
-            else self._endpoints.setdefault(rule.rule, Endpoint(rule.rule, self._flask))
-        )
+    def _endpoint(self, rule: Rule, method: str) -> Endpoint:
+        key = rule.rule, rule.endpoint, method
+        found = self._endpoints.get(key)
+        return found if found is not None else self._endpoints.setdefault(key, self._make(rule, method))
 
     def _other_method(self, path: str, error: MethodNotAllowed) -> Endpoint:
-        """The endpoint of the pattern that has other methods."""
+        """For Flask to refuse, but with the pattern that has other methods."""
         try:
             rule, _ = self._adapter.match(path, next(iter(error.valid_methods or ())), return_rule=True)
         except (HTTPException, StopIteration):
             return self._unmatched
-        return self._endpoint(rule)
+        return self._endpoint(rule, "OPTIONS")
 
 
 def _decoded(path: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from patron import encoding
 from patron.errors import ConfigError, UnknownContentType
 from patron.http.auth import Authenticator
+from patron.http.caching.settings import RouteCache
+from patron.http.limits import RateLimit
 from patron.http.message import Request
 
 __all__ = [
@@ -47,6 +50,12 @@ class Route:
         name: for ``url_for``; ``"GET /orders/<id>"`` without one.
         produces: media types that the processor may answer with, where it is not for the codecs to
             say (``("text/csv",)``); ``request.accepted`` tells which one the client wants.
+        cache: how long answers are kept and given again; for GET only, HEAD is answered from the same.
+        limits: how often it may be asked; more is answered with 429.
+        timeout: seconds that an answer may take; None is ``http.timeout``. A client can ask for less
+            with ``X-Request-Timeout-Ms``, not for more.
+        max_body: bytes of a request's body, instead of ``http.max_body``.
+        stream: the body is not read ahead of the processor: ``request.raw`` reads from the connection.
     """
 
     method: str
@@ -56,11 +65,17 @@ class Route:
     authenticator: Authenticator | None = None
     name: str | None = None
     produces: tuple[str, ...] = ()
+    cache: RouteCache | None = None
+    limits: tuple[RateLimit, ...] = ()
+    timeout: float | None = None
+    max_body: int | None = None
+    stream: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", str(self.method).upper())
         object.__setattr__(self, "middlewares", tuple(self.middlewares))
         object.__setattr__(self, "produces", tuple(self.produces))
+        object.__setattr__(self, "limits", tuple(self.limits))
         if problems := [f"route {self.method} {self.path}: {problem}" for problem in _problems(self)]:
             raise ConfigError(*problems)
 
@@ -80,6 +95,8 @@ class RouteInfo:
     kind: str
     handler: str
     authenticator: str | None = None
+    cache: str | None = None
+    limits: str | None = None
 
 
 def _problems(route: Any) -> Iterable[str]:
@@ -98,6 +115,36 @@ def _problems(route: Any) -> Iterable[str]:
             encoding.media_type(name)
         except UnknownContentType as error:
             yield str(error)
+    yield from _cache_problems(route)
+    yield from _limit_problems(route)
+
+
+def _cache_problems(route: Any) -> Iterable[str]:
+    if route.cache is None:
+        return
+    if not isinstance(route.cache, RouteCache):
+        yield f"cache is {route.cache!r}: use a RouteCache"
+    if route.method != "GET":
+        yield f"a cache goes with GET only, not with {route.method}"
+    if route.stream:
+        yield "a cached route has no body to stream: leave out stream or cache"
+
+
+def _limit_problems(route: Any) -> Iterable[str]:
+    for limit in route.limits:
+        if not isinstance(limit, RateLimit):
+            yield f"limit {limit!r} is no RateLimit"
+        elif limit.by == "principal" and route.authenticator is None:
+            yield "a limit by principal needs an authenticator: add one, or limit by address"
+    if route.timeout is not None and (
+        not isinstance(route.timeout, int | float)
+        or isinstance(route.timeout, bool)
+        or not 0 < route.timeout < math.inf
+    ):
+        yield f"timeout is {route.timeout!r}: use seconds above 0"
+    size = route.max_body
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= 2**40):
+        yield f"max_body is {size!r}: use a whole number of bytes from 0 to {2**40}"
 
 
 def path_problems(path: Any) -> Iterable[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -83,7 +83,11 @@ class HttpSettings:
         max_request_line: bytes of the request line.
         read_timeout: seconds for the head and for the body of a request to arrive.
         keepalive: seconds that an idle connection stays open; longer than the load balancer's own.
+        timeout: seconds that an answer may take, where the route does not say it; None sets no limit.
+            Nothing is interrupted: it is what clients and loops ask ``remaining()`` for.
         access_log: which requests are logged, and how.
+        log_bodies: statuses whose answers' bodies are logged, the first 2 kB of text: ``404``, ``5xx``
+            and ``400-499`` are understood.
         admin: ``open`` serves all admin routes, ``health`` only ``/alive`` and ``/ready``, ``closed`` none.
         admin_prefix: what the paths of the admin routes begin with, for example ``/-``.
         debug: who may see ``/debug``: ``local`` is a peer on a loopback address without any forwarding
@@ -101,12 +105,15 @@ class HttpSettings:
     max_request_line: int = 8190
     read_timeout: float = 10.0
     keepalive: float = 75.0
+    timeout: float | None = None
     access_log: AccessLog = field(default_factory=AccessLog)
+    log_bodies: tuple[str, ...] = ()
     admin: Literal["open", "health", "closed"] = "open"
     admin_prefix: str = ""
     debug: Literal["local", "open", "closed"] = "local"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "log_bodies", tuple(self.log_bodies))
         problems = [*_number_problems(self), *_word_problems(self)]
         if problems:
             raise ConfigError(*problems)
@@ -114,10 +121,12 @@ class HttpSettings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str], base: HttpSettings | None = None) -> HttpSettings:
         """
-        *base* with what ``PATRON_HTTP_DEFAULT_PORT`` and ``PATRON_HTTP_READ_TIMEOUT`` say on top.
+        *base* with what the ``PATRON_HTTP_...`` variables say on top.
 
-        An empty variable counts as absent. A time-out is in seconds (``5``, ``0.5``) or written as in
-        Go (``5s``, ``1m30s``, ``500ms``).
+        An empty variable counts as absent. ``PATRON_HTTP_DEFAULT_PORT`` is a number. A time-out
+        (``PATRON_HTTP_READ_TIMEOUT``) is in seconds (``5``, ``0.5``) or written as in Go (``5s``,
+        ``1m30s``, ``500ms``). ``PATRON_HTTP_STATUS_ERROR_LOGGING`` lists statuses and ranges of them
+        as in Go (``404;[500,600)``), or as *log_bodies* does (``5xx``).
 
         Raises:
             ConfigError: a value is wrong; it names the variable and the value.
@@ -156,8 +165,10 @@ def _number_problems(settings: HttpSettings) -> list[str]:
         value = getattr(settings, name)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             problems.append(f"http: {name} is {value!r}: use a whole number from {least} to {most}")
-    for name in ("read_timeout", "keepalive"):
+    for name in ("read_timeout", "keepalive", "timeout"):
         value = getattr(settings, name)
+        if name == "timeout" and value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             problems.append(f"http: {name} is {value!r}: use seconds above 0")
     return problems
@@ -175,6 +186,11 @@ def _word_problems(settings: Any) -> list[str]:
         problems.append(
             f"http: admin_prefix is {settings.admin_prefix!r}: use a path such as /-, without a / at its end"
         )
+    problems += [
+        f"http: log_bodies has {text!r}, which is no status: write 404, 5xx or 400-499"
+        for text in settings.log_bodies
+        if not isinstance(text, str) or not statuses(text)
+    ]
     if not isinstance(settings.access_log, AccessLog):
         problems.append(f"http: access_log is {settings.access_log!r}: use an AccessLog")
     return problems
@@ -203,7 +219,27 @@ def _seconds(text: str) -> float:
     return value
 
 
-_VARIABLES = {
+_RANGE = re.compile(r"([\[(])([1-6]\d\d),([1-6]\d\d)([\])])", re.ASCII)
+
+
+def _statuses(text: str) -> tuple[str, ...]:
+    """``404;[500,600)`` as the Go original writes it: a round bracket leaves its end out."""
+    return tuple(_status_range(part) for part in text.split(";"))
+
+
+def _status_range(part: str) -> str:
+    found = _RANGE.fullmatch(part)
+    if found is None and statuses(part):
+        return part
+    if found is not None:
+        first, last = int(found[2]) + (found[1] == "("), int(found[3]) - (found[4] == ")")
+        if first <= last and statuses(f"{first}-{last}"):
+            return f"{first}-{last}"
+    raise ValueError(f"{part!r} is no status: write 404, 5xx or [500,600), with a ; between two of them")
+
+
+_VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "port": ("PATRON_HTTP_DEFAULT_PORT", _port),
     "read_timeout": ("PATRON_HTTP_READ_TIMEOUT", _seconds),
+    "log_bodies": ("PATRON_HTTP_STATUS_ERROR_LOGGING", _statuses),
 }

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from patron.errors import DeadlineExceeded
 
-__all__ = ["Deadline", "deadline", "remaining"]
+__all__ = ["HEADER", "Deadline", "current", "deadline", "headers", "remaining"]
+
+HEADER = "X-Request-Timeout-Ms"
+"""The header that says how many milliseconds the caller will wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,24 @@ class Deadline:
             raise DeadlineExceeded(f"the deadline passed {late:.3f} s ago")
 
 
-_current: contextvars.ContextVar[Deadline | None] = contextvars.ContextVar("patron_deadline", default=None)
+current: contextvars.ContextVar[Deadline | None] = contextvars.ContextVar("patron_deadline", default=None)
+"""The deadline of the work at hand; set by `deadline`, and by servers, which have no block to put around it."""
 
 
 def remaining() -> float | None:
     """Seconds left for the work at hand, never below 0; None when it has no deadline."""
-    current = _current.get()
-    return None if current is None else current.remaining()
+    chosen = current.get()
+    return None if chosen is None else chosen.remaining()
+
+
+def headers() -> dict[str, str]:
+    """
+    What to tell a callee of the deadline of the work at hand: `HEADER`, or nothing without a deadline.
+
+    Once it has passed that is 0: the callee refuses at once.
+    """
+    left = remaining()
+    return {} if left is None else {HEADER: str(int(left * 1000))}
 
 
 @contextlib.contextmanager
@@ -52,12 +66,12 @@ def deadline(seconds: float | None, clock: Callable[[], float] = time.monotonic)
 
     Nothing is interrupted: clients make what remains their time-out, and loops call `Deadline.check`.
     """
-    chosen = _nearer(_current.get(), seconds, clock)
-    token = _current.set(chosen)
+    chosen = _nearer(current.get(), seconds, clock)
+    token = current.set(chosen)
     try:
         yield chosen
     finally:
-        _current.reset(token)
+        current.reset(token)
 
 
 def _nearer(outer: Deadline | None, seconds: float | None, clock: Callable[[], float]) -> Deadline | None:

@@ -32,4 +32,5 @@ def command(config: Path, as_json: bool) -> None:
     if as_json:
         emit_json(rows)
     else:
-        emit_table(("method", "path", "kind", "handler", "authenticator"), rows)
+        used = [name for name in ("cache", "limits") if any(row[name] for row in rows)]
+        emit_table(("method", "path", "kind", "handler", "authenticator", *used), rows)
