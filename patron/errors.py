@@ -16,6 +16,7 @@ Every error that Patron raises, in one tree.
     │   ├── DecodeError          the bytes are not what the content type says, or not the shape asked for
     │   ├── EncodeError          the value cannot be written in that content type
     │   └── UnknownContentType   no codec is registered for that type
+    ├── CacheError               a cache store failed; a miss is no error
     ├── SourceError
     │   ├── ConnectionLost       the broker went away: open again
     │   ├── Stale                the lane was taken away: forget what belonged to it
@@ -43,6 +44,7 @@ from typing import Any
 __all__ = [
     "BadRequest",
     "BatchFailed",
+    "CacheError",
     "CodecError",
     "ComponentFailed",
     "ConfigError",
@@ -159,6 +161,10 @@ class EncodeError(CodecError):
 
 class UnknownContentType(CodecError):
     """No codec is registered for that content type."""
+
+
+class CacheError(PatronError):
+    """A cache store failed; a miss is no error."""
 
 
 class SourceError(PatronError):

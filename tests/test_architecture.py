@@ -49,6 +49,7 @@ FLOORS = {
 SIDEWAYS = {
     ("component", "errors"),
     ("sections", "component"),
+    ("cache", "observe"),
     ("service", "live"),
     ("gunicorn", "server"),
     ("wsgi", "server"),
@@ -69,6 +70,8 @@ DRIVERS = {
     "pika": {"sources", "clients"},
     "boto3": {"sources", "clients"},
     "cronsim": {"periodic"},
+    "redis": {"cache", "clients"},
+    "cachetools": {"cache"},
     "pytest": {"testing"},
 }
 

@@ -1,0 +1,93 @@
+"""How a setting becomes a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from patron.cache._redis_url import SCHEMES, is_url, url_problems
+from patron.cache.lru import LRUStore
+from patron.cache.redis import RedisStore
+from patron.cache.store import OnEvict, Store
+from patron.errors import ConfigError
+
+__all__ = ["MEMORY", "open_store", "store_problems"]
+
+MEMORY = "memory"
+
+_CHOICES = f'use "memory", a URL ({", ".join(SCHEMES)}) or the name of a resource that is a store'
+
+
+def store_problems(spec: Any) -> list[str]:
+    """What can be said to be wrong with *spec* before anything is open; which resources there are cannot."""
+    if not isinstance(spec, str) or not spec.strip():
+        return [f"store is {spec!r}: {_CHOICES}"]
+    return [f"store {problem}" for problem in url_problems(spec)] if is_url(spec) else []
+
+
+def open_store(
+    spec: str,
+    resources: Mapping[str, Any] | None = None,
+    *,
+    prefix: str = "patron",
+    size: int = 1024,
+    max_bytes: int = 64 * 1024 * 1024,
+    on_evict: OnEvict | None = None,
+) -> Store:
+    """
+    The store that *spec* means; nothing is connected yet. Close it when it is done with.
+
+    Args:
+        spec: ``"memory"``, a URL of Redis, or the name of one of *resources*, whose close is left to its owner.
+        resources: what is open, by name.
+        prefix: of the keys in Redis; it should begin with the service's name.
+        size: entries of a store in memory.
+        max_bytes: bytes of a store in memory.
+        on_evict: told what a store in memory removes.
+
+    Raises:
+        ConfigError: *spec* means no store; the message lists what there is.
+        MissingExtra: redis-py is not installed.
+    """
+    if problems := store_problems(spec):
+        raise ConfigError(*problems)
+    if spec == MEMORY:
+        return LRUStore(size, max_bytes, on_evict)
+    if is_url(spec):
+        return RedisStore(spec, prefix)
+    return Borrowed(_resource(spec, resources or {}))
+
+
+def _resource(name: str, resources: Mapping[str, Any]) -> Store:
+    try:
+        store = resources[name]
+    except KeyError:
+        known = ", ".join(sorted(resources)) or "none"
+        raise ConfigError(
+            f"store {name!r} is no resource of the service (there are: {known}): {_CHOICES}"
+        ) from None
+    if not isinstance(store, Store):
+        raise ConfigError(
+            f"store {name!r}: the resource is a {type(store).__name__}, which has not all of "
+            "get, set, delete, purge and close of patron.cache.Store"
+        )
+    return store
+
+
+class Borrowed:
+    """A store that belongs to somebody else, who closes it."""
+
+    __slots__ = ("_store", "delete", "get", "purge", "set")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.get = store.get
+        self.set = store.set
+        self.delete = store.delete
+        self.purge = store.purge
+
+    def close(self) -> None:
+        """Nothing: whoever opened it closes it."""
+
+    def __repr__(self) -> str:
+        return f"<Borrowed {self._store!r}>"
