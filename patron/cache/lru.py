@@ -65,7 +65,7 @@ def _bytes(entry: _Entry) -> int:
 
 class LRUStore:
     """
-    A `Store` in the memory of this process.
+    A `Store` in the memory of this process. `get` returns the object that was set, not a copy.
 
     Args:
         size: how many entries it keeps.
@@ -110,7 +110,9 @@ class LRUStore:
         with self._lock:
             if ttl > 0:
                 size = len(key) + len(value) + _ENTRY
-                self._entries.keep(key, _Entry(bytes(value), now, now + ttl, size))
+                # The very object, if it cannot change: it may be a subclass that knows more than its bytes.
+                kept = value if isinstance(value, bytes) else bytes(value)
+                self._entries.keep(key, _Entry(kept, now, now + ttl, size))
             else:
                 self._entries.pop(key, None)
             removed, self._entries.removed = self._entries.removed, []
