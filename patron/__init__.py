@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from patron.consumer import Message as Message
     from patron.errors import ConfigError as ConfigError
     from patron.errors import PatronError as PatronError
+    from patron.flask import Patron as Patron
+    from patron.flask import patron_blueprint as patron_blueprint
     from patron.http import HttpSettings as HttpSettings
     from patron.http import Request as Request
     from patron.http import Response as Response
@@ -46,6 +48,7 @@ _HOMES = {
     "HttpSettings": "patron.http",
     "MemorySource": "patron.sources.memory",
     "Message": "patron.consumer",
+    "Patron": "patron.flask",
     "PatronError": "patron.errors",
     "Periodic": "patron.periodic",
     "ProcessSettings": "patron.supervisor",
@@ -60,6 +63,7 @@ _HOMES = {
     "Verdict": "patron.component",
     "current": "patron.resources",
     "operation": "patron.observe",
+    "patron_blueprint": "patron.flask",
     "span": "patron.observe",
     "traced": "patron.observe",
 }

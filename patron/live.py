@@ -25,7 +25,7 @@ from patron.supervisor import Supervisor
 if TYPE_CHECKING:
     from patron.service import Service
 
-__all__ = ["LiveService"]
+__all__ = ["LiveService", "opened"]
 
 #: Seconds between two publications of a worker's state to the others.
 PUBLISH_INTERVAL = 0.5
@@ -128,7 +128,7 @@ class LiveService:
                 return
             self._begin(f"opening resource {name}")
             bound = registry.bind(factory, self.resources, given=0)
-            self.resources[name] = self._stack.enter_context(_opened(name, bound))
+            self.resources[name] = self._stack.enter_context(opened(name, bound))
         registry.install(self.resources)
 
     def _start_components(self) -> None:
@@ -317,7 +317,7 @@ class _Admin:
 
 
 @contextmanager
-def _opened(name: str, factory: Callable[[], Any]) -> Iterator[Any]:
+def opened(name: str, factory: Callable[[], Any]) -> Iterator[Any]:
     """What *factory* makes, closed at the end: a generator function is run on, others have ``close()`` called."""
     if inspect.isgeneratorfunction(getattr(factory, "func", factory)):
         with contextmanager(factory)() as value:

@@ -43,6 +43,10 @@ class CapturedSpan:
         """Set one tag."""
         self.tags[key] = value
 
+    def rename(self, name: str) -> None:
+        """Give it another name."""
+        self.name = name
+
     def error(self, error: BaseException) -> None:
         """Note on the span what went wrong."""
         self.tags["error"] = True

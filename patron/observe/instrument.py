@@ -74,6 +74,12 @@ class Operation:
         if self._span is not None:
             self._span.tag(key, value)
 
+    def become(self, instrument: Instrument) -> None:
+        """What it is was found out only now: count it, and name its span, as *instrument* does."""
+        self.instrument = instrument
+        if self._span is not None:
+            self._span.rename(instrument.name)
+
     def fail(self, error: BaseException) -> None:
         """The work failed with *error*; the outcome becomes ``failed`` unless it was set before."""
         self.error = error

@@ -34,6 +34,10 @@ class JaegerSpan:
         """Set one tag."""
         self._span.set_tag(key, value)
 
+    def rename(self, name: str) -> None:
+        """Set the operation's name."""
+        self._span.set_operation_name(name)
+
     def error(self, error: BaseException) -> None:
         """Set the tag ``error`` and log what went wrong, by OpenTracing's conventions."""
         self._span.set_tag("error", True)

@@ -18,6 +18,7 @@ from patron.errors import ConfigError
 
 if TYPE_CHECKING:
     import prometheus_client
+    from prometheus_client import CollectorRegistry
 
     from patron.observe.slotfiles import SlotFiles
 
@@ -31,6 +32,7 @@ __all__ = [
     "exposition",
     "forget",
     "reset",
+    "shared",
     "start",
 ]
 
@@ -220,17 +222,36 @@ def exposition() -> tuple[bytes, str]:
     The page for Prometheus, and its content type.
 
     It shows our metrics and the user's own ones of the default registry, over all slots when there
-    are several processes. Any thread may call it; it reads files and takes some milliseconds.
+    are several processes. Where `start` was given no directory, ``PROMETHEUS_MULTIPROC_DIR`` counts
+    as it does for the Prometheus client itself: it is there when that is imported, or not at all.
+    Any thread may call it; it reads files and takes some milliseconds.
     """
     from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
     if _directory is None:
-        return generate_latest(REGISTRY), _content_type
+        return generate_latest(_shared() if shared() else REGISTRY), _content_type
     from patron.observe.slotfiles import SlotCollector
 
     registry = CollectorRegistry()
     registry.register(SlotCollector(_directory))
     return generate_latest(registry), _content_type
+
+
+def shared() -> bool:
+    """Whether `exposition` shows every process that serves, not this one only."""
+    from prometheus_client import values
+
+    return bool(getattr(values.ValueClass, "_multiprocess", False))
+
+
+def _shared() -> CollectorRegistry:
+    """The processes that write into ``PROMETHEUS_MULTIPROC_DIR``, under a server that is not ours."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
 
 
 def forget(slot: int, directory: Path) -> None:

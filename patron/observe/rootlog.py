@@ -10,7 +10,7 @@ from pythonjsonlogger.core import BaseJsonFormatter
 from patron.observe.jsonlog import Lines
 from patron.observe.sink import FileSink
 
-__all__ = ["install", "remove", "set_level"]
+__all__ = ["LineHandler", "install", "remove", "set_level"]
 
 
 class _Formatter(BaseJsonFormatter):  # type: ignore[misc]

@@ -147,6 +147,10 @@ class LiveSpan(Protocol):
         """Set one tag."""
         ...
 
+    def rename(self, name: str) -> None:
+        """Give it another name."""
+        ...
+
     def error(self, error: BaseException) -> None:
         """Note on the span what went wrong."""
         ...

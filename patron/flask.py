@@ -1,0 +1,369 @@
+"""
+The plug-in for Flask applications that exist already.
+
+::
+
+    app = flask.Flask(__name__)
+    Patron(app, version="1.4.0")
+
+The application stays as it is, under any WSGI server; around it there are correlation, metrics,
+spans, an access log and the admin routes. `patron_blueprint` has the admin routes alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flask
+
+from patron import config, correlation, http, observe
+from patron import resources as registry
+from patron.component import Component, Verdict
+from patron.correlation import CorrelationSettings
+from patron.errors import ConfigError
+from patron.health import Check, Checks
+from patron.http import HttpSettings
+from patron.http import plugin as web
+from patron.http.blueprint import patron_blueprint
+from patron.live import LiveService, opened
+from patron.observe import log, rootlog, trace
+from patron.observe.log import LogSettings
+from patron.observe.trace import TraceSettings
+from patron.service import Service
+from patron.slots import Slot
+from patron.supervisor import ProcessSettings, RestartPolicy
+
+__all__ = ["FlaskService", "Patron", "Plugged", "patron_blueprint"]
+
+#: Modules that are loaded only in a process of a server that knows nothing of components.
+_STRANGERS = ("gunicorn.app.wsgiapp", "waitress.runner", "uwsgi", "mod_wsgi")
+
+
+class Patron:
+    """
+    The plug-in. ``Patron(app, ...)`` at once, or ``patron = Patron(...)`` and ``patron.init_app(app)`` later.
+
+    Every mistake in the arguments is reported in one `ConfigError`. They are those of `patron.Service`:
+
+    Args:
+        app: the application; None when `init_app` is called later.
+        name: the field ``srv`` of every log line; ``app.name`` without one.
+        version: the field ``ver``.
+        components: run under Patron's worker class only; elsewhere a request is refused with a `ConfigError`.
+        resources: name → factory; ``patron.current("db")`` in a view. Opened under Patron's worker
+            before the first request, elsewhere by the first one; closed when the process ends.
+        on_start: called once everything is open; may ask for resources by name. *on_stop* likewise, before closing.
+        on_sighup: called in each worker at SIGHUP, under Patron's worker class.
+        ready_checks: name → check; one that returns False, raises or hangs makes ``/ready`` a 503.
+        alive_check: the same for ``/alive``.
+        error_reporter: called with every exception that the application does not handle, and its context.
+        http: of these settings only the access log and the admin routes count under another server;
+            *max_body* never does: bodies are Flask's to limit (``MAX_CONTENT_LENGTH``).
+        log: how to log; without it, logging stays as the application has it.
+        process: under Patron's worker class.
+        restart: component name → restart policy.
+    """
+
+    def __init__(
+        self,
+        app: flask.Flask | None = None,
+        *,
+        name: str | None = None,
+        version: str = "dev",
+        components: Sequence[Component] = (),
+        resources: Mapping[str, Callable[..., Any]] | None = None,
+        on_start: Sequence[Callable[..., Any]] = (),
+        on_stop: Sequence[Callable[..., Any]] = (),
+        on_sighup: Callable[[], Any] | None = None,
+        alive_check: Check | None = None,
+        ready_checks: Mapping[str, Callable[..., object]] | None = None,
+        debug_authenticator: Any = None,
+        error_reporter: Callable[..., Any] | None = None,
+        http: HttpSettings | None = None,
+        log: LogSettings | None = None,
+        trace: TraceSettings | None = None,
+        correlation: CorrelationSettings | None = None,
+        process: ProcessSettings | None = None,
+        restart: Mapping[str, RestartPolicy] | None = None,
+    ) -> None:
+        self._name = name
+        self._logs = log is not None
+        self._options: dict[str, Any] = {
+            "version": version,
+            "components": components,
+            "resources": resources,
+            "on_start": on_start,
+            "on_stop": on_stop,
+            "on_sighup": on_sighup,
+            "alive_check": alive_check,
+            "ready_checks": ready_checks,
+            "debug_authenticator": debug_authenticator,
+            "error_reporter": error_reporter,
+            "http": http,
+            "log": log,
+            "trace": trace,
+            "correlation": correlation,
+            "process": process,
+            "restart": restart,
+        }
+        if app is not None:
+            self.init_app(app)
+        else:
+            Service("application" if name is None else name, **self._options)  # finds the mistakes now
+
+    def init_app(self, app: flask.Flask) -> None:
+        """
+        Plug in to *app*; it may be done for several applications.
+
+        Opens nothing and starts nothing, so it may come before a fork.
+
+        Raises:
+            ConfigError: *app* is no Flask application or has the plug-in already, an argument is wrong, or
+                there are components and the server of this process cannot run them.
+        """
+        if not isinstance(app, flask.Flask):
+            raise ConfigError(f"{app!r} is no Flask application")
+        if "patron" in app.extensions:
+            raise ConfigError(f"{app!r} has the plug-in already: plug in once")
+        service = FlaskService(app, app.name if self._name is None else self._name, **self._options)
+        if service.components and _is_among_strangers():
+            _refuse(service)
+        plugged = Plugged(app, service, self._logs)
+        app.extensions["patron"] = plugged
+        # What Patron's worker class looks for on the application that gunicorn loads.
+        app.open_in_worker = plugged.open_in_worker  # type: ignore[attr-defined]
+
+
+class FlaskService(Service):
+    """The description of a service whose HTTP side is a Flask application with the plug-in."""
+
+    def __init__(self, app: flask.Flask, name: str, **options: Any) -> None:
+        self._flask = app
+        super().__init__(name, **options)
+
+    def build_http(self, admin: http.Admin) -> http.HttpApp:
+        """The WSGI application of this service: the Flask application, with *admin* behind its admin routes."""
+        return web.build(
+            self._flask,
+            self.http,
+            admin,
+            name=self.name,
+            version=self.version,
+            debug_authenticator=self.debug_authenticator,
+        )
+
+
+class Plugged:
+    """
+    The plug-in in one application: ``app.extensions["patron"]``.
+
+    *service* describes the whole, for ``patron run``, and for `patron.testing.Running`.
+    """
+
+    def __init__(self, app: flask.Flask, service: FlaskService, logs: bool) -> None:
+        self.service = service
+        self._app = app
+        self._logs = logs
+        self._layer = web.Layer(app.wsgi_app, self._served, self._open)
+        self._making = threading.Lock()  # guards _alone
+        self._alone: _Alone | None = None
+        self._replaced: dict[str, Any] = {}
+        app.wsgi_app = self._layer  # type: ignore[method-assign]
+        # Both are weak, so that an application that a test made is forgotten after it.
+        flask.request_started.connect(self._layer.on_request, app)
+        flask.got_request_exception.connect(self._layer.on_exception, app)
+        if logs:
+            _log_for(app, service)
+
+    def replace(self, **resources: Any) -> None:
+        """
+        Hand out *resources* in the place of the ones that would be opened; for tests, before the first request.
+
+        Raises:
+            ConfigError: the application has no resource of that name.
+        """
+        unknown = sorted(set(resources) - set(self.service.resources))
+        if unknown:
+            known = ", ".join(sorted(self.service.resources)) or "none"
+            raise ConfigError(f"resources {unknown} cannot be replaced: the application has {known}")
+        self._replaced.update(resources)
+
+    def close(self) -> None:
+        """
+        Call *on_stop* and close the resources that were opened outside of Patron's worker class.
+
+        It is called when the process ends; tests may call it earlier, and again.
+        """
+        with self._making:
+            alone, self._alone = self._alone, None
+        if alone is not None:
+            alone.close()
+
+    def open_in_worker(self, slot: Slot, metrics_directory: Path) -> LiveService:
+        """Make everything live in this worker; Patron's worker class calls it, once, after the fork."""
+        service, _ = config.with_environment(self.service)
+        theirs = not self._logs and _logs_itself()
+        live = service.open(slot=slot, metrics_directory=metrics_directory)
+        if theirs:
+            rootlog.remove()  # every line would be there twice
+        else:
+            _remove_default_handler(self._app)
+        return live
+
+    # Under another server.
+
+    def _served(self) -> web.PluggedApp:
+        alone = self._alone
+        if alone is None or alone.process != os.getpid():
+            alone = self._made()
+        return alone.served
+
+    def _open(self) -> None:
+        alone = self._alone
+        if alone is not None and not alone.open:
+            alone.start()
+
+    def _made(self) -> _Alone:
+        with self._making:
+            if self._alone is None or self._alone.process != os.getpid():
+                service, _ = config.with_environment(self.service)
+                if service.components and not self._app.testing:
+                    _refuse(service)
+                self._alone = _Alone(service, self._replaced, self.close)
+            return self._alone
+
+
+class _Alone:
+    """The application in one process of a server that knows nothing of Patron. All threads use it."""
+
+    def __init__(self, service: Service, replaced: Mapping[str, Any], at_exit: Callable[[], None]) -> None:
+        self.process = os.getpid()
+        self.open = False
+        self._service = service
+        self._at_exit = at_exit
+        self._factories: dict[str, Callable[..., Any]] = {
+            **service.resources,
+            **{name: partial(_lent, value) for name, value in replaced.items()},
+        }
+        self._opening = threading.Lock()  # guards open, resources and _stack
+        self.resources = registry.Resources()
+        self._stack = ExitStack()
+        self._alive = Checks({"alive": service.alive_check} if service.alive_check else {})
+        self._checks = Checks(
+            {name: partial(self._check, check) for name, check in service.ready_checks.items()}
+        )
+        _observe(service)
+        self.served: web.PluggedApp = service.build_http(self)  # type: ignore[assignment]
+
+    def start(self) -> None:
+        """Open the resources and run the hooks, once; what fails is tried again by the next request."""
+        with self._opening:
+            if self.open:
+                return
+            if self._factories or self._service.on_stop:
+                atexit.register(self._at_exit)
+            try:
+                self._open_all()
+            except BaseException:
+                self._stack.close()
+                self.resources.clear()
+                raise
+            self.served.resources = self.resources or None
+            self.served.start(self.resources)
+            self.open = True
+
+    def _open_all(self) -> None:
+        for name, factory in self._factories.items():
+            bound = registry.bind(factory, self.resources, given=0)
+            self.resources[name] = self._stack.enter_context(opened(name, bound))
+        if self.resources:
+            registry.install(self.resources)  # for threads that views start; they see the last application's
+        self._run(self._service.on_start)
+
+    def _run(self, hooks: Sequence[Callable[..., Any]]) -> None:
+        with registry.use(self.resources):
+            for hook in hooks:
+                registry.bind(hook, self.resources, given=0)()
+
+    def close(self) -> None:
+        """Run the stop hooks and close the resources in reverse order."""
+        atexit.unregister(self._at_exit)
+        with self._opening:
+            if not self.open or self.process != os.getpid():
+                return
+            self.open = False
+            try:
+                self._run(self._service.on_stop)
+            finally:
+                self._stack.close()
+
+    # What the admin routes ask.
+
+    def alive(self) -> Verdict:
+        return self._alive.verdict()
+
+    def ready(self) -> Verdict:
+        try:
+            self.start()
+        except Exception as error:  # noqa: BLE001 - user code: a resource that does not open is a no
+            return Verdict(False, (f"resources cannot be opened: {type(error).__name__}: {error}",))
+        return self._checks.verdict()
+
+    def _check(self, check: Callable[..., object]) -> object:
+        return registry.bind(check, self.resources, given=0)()
+
+    def components(self) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+
+def _lent(value: Any) -> Iterator[Any]:
+    """A resource that is the test's own: a generator, so that nothing of it is closed."""
+    yield value
+
+
+def _observe(service: Service) -> None:
+    """Begin to observe, with what no other application in this process has settled before."""
+    if service.error_reporter is not None:
+        observe.set_error_reporter(service.error_reporter)
+    if service.correlation != CorrelationSettings():
+        correlation.configure(service.correlation)
+    if trace.backend is None:
+        trace.start(service.name, service.version, service.trace)
+        atexit.register(trace.stop, 1.0)  # spans are queued
+
+
+def _logs_itself() -> bool:
+    """Whether somebody else has decided where the lines of all loggers go."""
+    return any(not isinstance(handler, rootlog.LineHandler) for handler in logging.getLogger().handlers)
+
+
+def _log_for(app: flask.Flask, service: Service) -> None:
+    log.start(service.name, service.version, service.log)
+    _remove_default_handler(app)
+
+
+def _remove_default_handler(app: flask.Flask) -> None:
+    """Flask gives its logger a handler when nobody else has one; beside ours, every line would be there twice."""
+    app.logger.removeHandler(flask.logging.default_handler)
+
+
+def _is_among_strangers() -> bool:
+    """Whether another server than ours has loaded the application, and will never run its components."""
+    return "patron.gunicorn" not in sys.modules and any(name in sys.modules for name in _STRANGERS)
+
+
+def _refuse(service: Service) -> None:
+    names = ", ".join(component.name for component in service.components)
+    raise ConfigError(
+        f"components ({names}) run only under Patron's worker class: start it with "
+        "gunicorn -c python:patron.gunicorn module:app, or leave them out"
+    )
