@@ -34,6 +34,7 @@ def _is_component(value: Any) -> bool:
 _HOOK = Reference("a function")
 _WSGI = Reference("a WSGI application")
 _THING = Reference("an object", lambda value: True)
+_ROUTES = Reference("a list of routes, or a function that makes one", making.makes_routes)
 _RESTART = Either(Literal["never", "on-failure"], shape_of(RestartPolicy))
 _RESTARTS = Field("restart", _RESTART, "never", "restart it when it failed, instead of ending the service")
 _ARGS = Field("args", Mapping[str, Any], {}, "keyword arguments for the factory")
@@ -75,7 +76,7 @@ def _consumer() -> Shape:
 def _http() -> Shape:
     settings = shape_of(HttpSettings)
     lists = (
-        Field("routes", Many(shape_of(Route)), (), "what is served beside the admin routes"),
+        Field("routes", Many(Either(_ROUTES, shape_of(Route))), (), "what is served beside the admin routes"),
         Field("blueprints", Many(_THING), (), "Flask blueprints"),
         Field("mounts", Named(_WSGI), {}, "WSGI applications by the prefix of their paths"),
         Field("middlewares", Many(Reference("a WSGI middleware")), (), "around everything, outermost first"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -12,10 +12,10 @@ from patron.calling import named
 from patron.component import Component
 from patron.consumer import Consumer, ConsumerSettings, Source
 from patron.errors import ConfigError, PatronError
-from patron.http import HttpSettings
+from patron.http import HttpSettings, Route
 from patron.supervisor import RestartPolicy
 
-__all__ = ["Http", "Part", "component", "consumer", "http", "resource", "source"]
+__all__ = ["Http", "Part", "component", "consumer", "http", "makes_routes", "resource", "source"]
 
 Restart = RestartPolicy | Literal["never", "on-failure"]
 
@@ -45,7 +45,28 @@ _SERVES = ("routes", "blueprints", "mounts", "middlewares", "debug_authenticator
 def http(**values: Any) -> Http:
     """The settings and the lists of the key ``http``."""
     serves = {name: values.pop(name) for name in _SERVES if name in values}
+    if "routes" in serves:
+        serves["routes"] = tuple(_routes(serves["routes"]))
     return Http(HttpSettings(**values), serves)
+
+
+def makes_routes(value: Any) -> bool:
+    """Whether *value* can stand in the list of routes instead of one: a list of them, or what makes it."""
+    return callable(value) or (
+        isinstance(value, list | tuple) and all(isinstance(one, Route) for one in value)
+    )
+
+
+def _routes(given: Iterable[Any]) -> Iterator[Route]:
+    """The routes in *given*, and those of the lists and functions in it."""
+    for one in given:
+        if isinstance(one, Route):
+            yield one
+            continue
+        made = _called(one, {}) if callable(one) else one
+        if not isinstance(made, Iterable) or not makes_routes(made := tuple(made)):
+            raise ConfigError(f"routes: {named(one)} makes {made!r}, which is no list of routes")
+        yield from made
 
 
 def resource(factory: Callable[..., Any], args: Mapping[str, Any] | None = None) -> Callable[..., Any]:
