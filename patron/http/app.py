@@ -13,6 +13,7 @@ from patron.component import Verdict, Work
 from patron.errors import ConfigError, ServiceUnavailable
 from patron.http.admin import Admin, endpoints
 from patron.http.auth import Authenticator
+from patron.http.body import guard
 from patron.http.dispatch import Dispatcher
 from patron.http.instrument import EXCHANGE, Exchange, Instrumentation
 from patron.http.intake import Intake, Intakes
@@ -115,6 +116,10 @@ class _Gate:
         environ = exchange.environ
         match = exchange.match = self._router.match(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
         exchange.operation.instrument = match.endpoint.instrument(match.method)
+        if match.endpoint.timeout is not None:
+            exchange.limit_time(match.endpoint.timeout)
+        if match.endpoint.max_body is not None:
+            guard(environ, match.endpoint.max_body)
         return match
 
 
@@ -165,7 +170,7 @@ def build(
     routes = tuple(routes)
     if strange := [f"{route!r} is no Route" for route in routes if not isinstance(route, Route)]:
         raise ConfigError(*strange)
-    views = [View(route, workers) for route in routes]
+    views = [View(route, workers, name) for route in routes]
     problems = [*_registered(application, views), *_blueprint_problems(application, blueprints)]
     admin_endpoints = endpoints(
         settings, admin or _NoAdmin(), name=name, version=version, debug_authenticator=debug_authenticator

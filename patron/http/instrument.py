@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from patron import correlation
 from patron.component import Work
-from patron.http import failure, head
+from patron.errors import GatewayTimeout
+from patron.http import deadlines, failure, head
 from patron.http.body import guard
+from patron.http.bodylog import LIMIT, log_body
 from patron.http.message import Headers
-from patron.http.settings import HttpSettings
+from patron.http.settings import HttpSettings, statuses
 from patron.observe import Operation, log, report_error
+from patron.reliability.deadline import Deadline
+from patron.reliability.deadline import current as current_deadline
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from patron.http.router import Match, Router
 
 __all__ = ["EXCHANGE", "Exchange", "Instrumentation"]
@@ -39,9 +45,11 @@ class Exchange:
     __slots__ = (
         "_body",
         "_chunks",
+        "_deadline",
         "_first",
         "_head",
         "_home",
+        "_kept",
         "_length",
         "_passed",
         "_send",
@@ -63,6 +71,8 @@ class Exchange:
         self._length = 0  # what the head promises
         self._passed = False  # whether the server was given the head
         self._body: Any = None
+        self._kept: bytearray | None = None  # the beginning of the body, when that is to be logged
+        self._deadline: Token[Deadline | None] | None = None
         self.thread = get_ident()
         self.environ = environ
         self.match = match
@@ -103,7 +113,22 @@ class Exchange:
         if not isinstance(chunk, bytes):
             raise TypeError(f"the body has a {type(chunk).__name__} in it: use bytes")
         self.bytes += len(chunk)
+        if self._kept is not None:
+            self._kept += chunk[: LIMIT - len(self._kept)]
         return chunk
+
+    def limit_time(self, limit: float | None) -> None:
+        """
+        Give the request its deadline: what the client asks for, and at most *limit* seconds.
+
+        Raises:
+            GatewayTimeout: it has passed already.
+        """
+        chosen = deadlines.deadline_of(self.environ, limit, self.started)
+        token = current_deadline.set(chosen)
+        self._deadline = self._deadline or token
+        if chosen is not None and not chosen.remaining():
+            raise GatewayTimeout({"error": "the deadline of the request has passed"})
 
     def _end_short(self) -> None:
         """The body is shorter than its head says: a client would take the next answer for the rest."""
@@ -116,8 +141,11 @@ class Exchange:
 
     def complete(self, body: list[bytes] | tuple[bytes, ...]) -> Iterable[bytes]:
         """Answer with *body*, and end."""
+        kept = self.status in self._home.bodies
+        if kept:
+            self._kept = bytearray()
         for chunk in body:
-            if type(chunk) is bytes:  # the way of nearly every answer
+            if type(chunk) is bytes and not kept:  # the way of nearly every answer
                 self.bytes += len(chunk)
             else:
                 self._counted(chunk)
@@ -130,6 +158,8 @@ class Exchange:
     def stream(self, body: Iterable[bytes]) -> Exchange:
         """Be the body of the answer, which *body* yields; its first chunk that is not empty is fetched."""
         self._body = body
+        if self.status in self._home.bodies:
+            self._kept = bytearray()
         self._chunks = iter(body)
         self._first = next(filter(None, map(self._counted, self._chunks)), None)
         if self._first is None and self.bytes < self._length:
@@ -146,8 +176,10 @@ class Exchange:
         self.status, self._passed, self.bytes = failed.status, True, 0
         body = [] if self.environ["REQUEST_METHOD"] == "HEAD" else [failed.body]
         header = correlation.settings().header, self.operation.correlation_id
+        self._head = failure.STATUS_LINES[failed.status], [*failed.headers, header]
+        self._kept = bytearray(b"".join(body)[:LIMIT]) if self.status in self._home.bodies else None
         try:
-            self._send(failure.STATUS_LINES[failed.status], [*failed.headers, header])
+            self._send(*self._head)
         except BaseException as refused:
             raise self._cut(refused) from refused
         self.bytes = sum(map(len, body))
@@ -187,7 +219,11 @@ class Exchange:
             self.operation.fail(self.error)
         try:
             self._log()
+            if self._kept and self._head is not None:
+                log_body(self.status, self.names(), self._head[1], bytes(self._kept))
         finally:
+            if self._deadline is not None:
+                self._end_deadline()
             operation = self.operation
             operation.outcome = _TEXTS[self.status]
             if operation.sampled:
@@ -196,6 +232,14 @@ class Exchange:
             # A cycle would have to wait for the garbage collector.
             self.environ.pop(EXCHANGE, None)
             self.error = None
+
+    def _end_deadline(self) -> None:
+        token, self._deadline = self._deadline, None
+        try:
+            if token is not None:
+                current_deadline.reset(token)
+        except ValueError:
+            pass  # Another thread ends the answer than began it; the next request there starts afresh.
 
     def _log(self) -> None:
         endpoint = self.match.endpoint
@@ -264,6 +308,7 @@ class Instrumentation:
         self._application = application
         self._router = router
         self._max_body = settings.max_body
+        self._timeout = settings.timeout
         self.logs_admin = settings.access_log.admin
         # Status → function that writes the access log line. Statuses without a line are left out.
         self.access = {
@@ -271,6 +316,7 @@ class Instrumentation:
             for status in range(100, 1000)
             if (level := settings.access_log.level_of(status)) is not None
         }
+        self.bodies = frozenset(status for text in settings.log_bodies for status in statuses(text))
         # The keys are what is answered now. Each thread adds and removes its own only, so it needs no lock.
         self.live: dict[Exchange, None] = {}
 
@@ -281,8 +327,14 @@ class Instrumentation:
         environ[EXCHANGE] = exchange
         try:
             head.check_host(environ)
+            endpoint = match.endpoint
+            timeout = endpoint.timeout or self._timeout
+            if (timeout is not None or deadlines.VARIABLE in environ) and not endpoint.admin:
+                exchange.limit_time(timeout)
+            elif current_deadline.get() is not None:  # of an answer that another thread ended
+                current_deadline.set(None)
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
-                guard(environ, self._max_body)
+                guard(environ, self._max_body if endpoint.max_body is None else endpoint.max_body)
             body = self._application(environ, exchange.start_response)
             if type(body) is list or type(body) is tuple:
                 return exchange.complete(body)

@@ -72,10 +72,11 @@ class View:
     Flask runs the chain with `around`, and Flask only the processor.
     """
 
-    def __init__(self, route: Route, workers: int = 1) -> None:
+    def __init__(self, route: Route, workers: int = 1, service: str = "service") -> None:
         self.route = route
         self.__name__ = route.endpoint
         self._workers = workers
+        self._service = service
         self._layers: tuple[Middleware, ...] = ()
         self._processor: Handler | None = None
         self._handler: Handler | None = None
@@ -119,7 +120,13 @@ class View:
         from patron.http.limits import limiter
 
         for limit in chosen:
-            yield limiter(limit, route=self.route.path, workers=self._workers, resources=resources)
+            yield limiter(
+                limit,
+                route=self.route.endpoint,
+                workers=self._workers,
+                resources=resources,
+                service=self._service,
+            )
 
     def _authenticated(self, handler: Handler) -> Handler:
         authenticator = self.route.authenticator
