@@ -14,6 +14,7 @@ from patron.errors import ConfigError, ServiceUnavailable
 from patron.http.admin import Admin, endpoints
 from patron.http.auth import Authenticator
 from patron.http.body import guard
+from patron.http.compression import Compressing
 from patron.http.dispatch import Dispatcher
 from patron.http.instrument import EXCHANGE, Exchange, Instrumentation
 from patron.http.intake import Intake, Intakes
@@ -190,6 +191,8 @@ def build(
     inner: Application = gate
     for middleware in reversed(tuple(middlewares)):
         inner = middleware(inner)
+    if settings.compression is not None:
+        inner = Compressing(inner, settings.compression)
     return HttpApp(
         application,
         views,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from patron.errors import ConfigError, NotAcceptable
 from patron.http.codings import Wish, wish
+from patron.http.vary import varying
 
 __all__ = ["Compressing", "Compression"]
 
@@ -244,7 +245,7 @@ class _Answer:
         elif coding is not None:
             headers = [*_recoded(headers), ("Content-Encoding", coding)]
             self._encoder = self._home.encoder(coding)
-        self._head = status, _varying(headers)
+        self._head = status, varying(headers, "Accept-Encoding")
 
     def _pass_on(self) -> None:
         if self._head is None:
@@ -327,13 +328,3 @@ def _revalidated(headers: Head, validators: str) -> Head:
         (name, f"W/{value}" if name.lower() == "etag" and f"W/{value}" in validators else value)
         for name, value in headers
     ]
-
-
-def _varying(headers: Head) -> Head:
-    """*headers* that tell caches what the answer depends on."""
-    vary = _names(headers).get("vary", "")
-    listed = [name.strip().lower() for name in vary.split(",")]
-    if "*" in listed or "accept-encoding" in listed:
-        return headers
-    rest = [(name, value) for name, value in headers if name.lower() != "vary"]
-    return [*rest, ("Vary", f"{vary}, Accept-Encoding" if vary else "Accept-Encoding")]

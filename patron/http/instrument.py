@@ -14,6 +14,7 @@ from patron.errors import GatewayTimeout
 from patron.http import deadlines, failure, head
 from patron.http.body import guard
 from patron.http.bodylog import LIMIT, log_body
+from patron.http.cors import ERROR_HEADERS, CrossOrigin
 from patron.http.message import Headers
 from patron.http.settings import HttpSettings, statuses
 from patron.observe import Operation, log, report_error
@@ -176,7 +177,8 @@ class Exchange:
         self.status, self._passed, self.bytes = failed.status, True, 0
         body = [] if self.environ["REQUEST_METHOD"] == "HEAD" else [failed.body]
         header = correlation.settings().header, self.operation.correlation_id
-        self._head = failure.STATUS_LINES[failed.status], [*failed.headers, header]
+        further = self.environ.get(ERROR_HEADERS, ())
+        self._head = failure.STATUS_LINES[failed.status], [*failed.headers, *further, header]
         self._kept = bytearray(b"".join(body)[:LIMIT]) if self.status in self._home.bodies else None
         try:
             self._send(*self._head)
@@ -305,7 +307,8 @@ class Instrumentation:
     """The outermost WSGI application. All threads call it."""
 
     def __init__(self, application: Application, router: Router, settings: HttpSettings) -> None:
-        self._application = application
+        self._cross_origin = CrossOrigin(application, settings.cors) if settings.cors is not None else None
+        self._application = self._cross_origin or application
         self._router = router
         self._max_body = settings.max_body
         self._timeout = settings.timeout
@@ -325,6 +328,8 @@ class Instrumentation:
         exchange = Exchange(self, environ, start_response, match)
         self.live[exchange] = None
         environ[EXCHANGE] = exchange
+        if self._cross_origin is not None:  # said here, since what follows may refuse the request
+            environ[ERROR_HEADERS] = self._cross_origin.headers(environ.get("HTTP_ORIGIN"))
         try:
             head.check_host(environ)
             endpoint = match.endpoint

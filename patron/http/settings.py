@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from patron.errors import ConfigError
+from patron.http.compression import Compression
+from patron.http.cors import Cors
 
 __all__ = ["AccessLog", "HttpSettings"]
 
@@ -88,6 +90,8 @@ class HttpSettings:
         access_log: which requests are logged, and how.
         log_bodies: statuses whose answers' bodies are logged, the first 2 kB of text: ``404``, ``5xx``
             and ``400-499`` are understood.
+        compression: which answers are compressed; None: none.
+        cors: which other sites' pages may call the service; None: none.
         admin: ``open`` serves all admin routes, ``health`` only ``/alive`` and ``/ready``, ``closed`` none.
         admin_prefix: what the paths of the admin routes begin with, for example ``/-``.
         debug: who may see ``/debug``: ``local`` is a peer on a loopback address without any forwarding
@@ -108,6 +112,8 @@ class HttpSettings:
     timeout: float | None = None
     access_log: AccessLog = field(default_factory=AccessLog)
     log_bodies: tuple[str, ...] = ()
+    compression: Compression | None = None
+    cors: Cors | None = None
     admin: Literal["open", "health", "closed"] = "open"
     admin_prefix: str = ""
     debug: Literal["local", "open", "closed"] = "local"
@@ -193,6 +199,11 @@ def _word_problems(settings: Any) -> list[str]:
     ]
     if not isinstance(settings.access_log, AccessLog):
         problems.append(f"http: access_log is {settings.access_log!r}: use an AccessLog")
+    problems += [
+        f"http: {name} is {getattr(settings, name)!r}: use a {kind.__name__}"
+        for name, kind in (("compression", Compression), ("cors", Cors))
+        if not isinstance(getattr(settings, name), kind | None)
+    ]
     return problems
 
 
