@@ -43,8 +43,7 @@ class RouteCache:
     wait: float = 30.0
 
     def __post_init__(self) -> None:
-        names = (self.vary,) if isinstance(self.vary, str) else self.vary
-        object.__setattr__(self, "vary", tuple(names))
+        object.__setattr__(self, "vary", _names(self.vary))
         if problems := [f"cache: {problem}" for problem in _problems(self)]:
             raise ConfigError(*problems)
 
@@ -52,6 +51,10 @@ class RouteCache:
     def enabled(self) -> bool:
         """Whether anything is kept at all."""
         return self.max > 0
+
+
+def _names(vary: Any) -> tuple[str, ...]:
+    return (vary,) if isinstance(vary, str) else tuple(vary)
 
 
 def _problems(settings: Any) -> Iterable[str]:

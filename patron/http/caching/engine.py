@@ -1,0 +1,361 @@
+"""The live cache of one route: looks up, decides, lets one request run the processor, and keeps what it got."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from patron.cache import Store
+from patron.errors import DeadlineExceeded
+from patron.http.auth import Principal
+from patron.http.caching.capture import Answer
+from patron.http.caching.decision import (
+    HIT,
+    REVALIDATION_FAILED,
+    STALE,
+    Entitlement,
+    Verdict,
+    decide,
+    may_join,
+)
+from patron.http.caching.directives import NO_WISHES, Wishes, wishes
+from patron.http.caching.entry import Entry, Kept, decoded, encoded
+from patron.http.caching.failing import is_failure, tell
+from patron.http.caching.flight import Flight, Flights
+from patron.http.caching.keeping import Rules
+from patron.http.caching.key import Keys
+from patron.http.caching.metrics import Tally
+from patron.http.caching.replay import replay
+from patron.http.caching.settings import RouteCache
+from patron.observe import log
+from patron.observe.seldom import Seldom
+from patron.reliability.deadline import remaining
+
+__all__ = ["Cache", "Run"]
+
+Run = Callable[[dict[str, Any]], Answer]
+"""Runs the processor for the request in this WSGI environment."""
+
+#: What only the cache itself may answer; the processor is asked for the whole.
+_OURS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE", "HTTP_IF_RANGE")
+
+#: Why an answer is not for others, though what others have may still be right.
+_PERSONAL = frozenset(("cookie", "set_cookie", "vary"))
+
+# Whether a run is under way in this context: what it asks for in its turn must not wait for another run.
+_running: contextvars.ContextVar[bool] = contextvars.ContextVar("patron_cache_running", default=False)
+
+
+class Cache:
+    """
+    The cache of one route. All threads share it; it is opened after the fork.
+
+    Args:
+        settings: must be enabled.
+        route: the pattern, for keys and metrics.
+        service: its name, for keys that several services can see.
+        authenticated: whether there is an authenticator of ours, so that each principal has entries of its own.
+        clock: seconds since the epoch; for tests.
+    """
+
+    def __init__(
+        self,
+        settings: RouteCache,
+        route: str,
+        *,
+        service: str = "service",
+        authenticated: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._route = route
+        self._service = service
+        self._authenticated = authenticated
+        self._clock = clock
+        self._keys = Keys(service, route, settings, private=authenticated)
+        self._rules = Rules(settings, private=authenticated)
+        self._tally = Tally(route)
+        self._flights: Flights[Entry] = Flights()
+        self._opening = threading.Lock()  # guards the store while it is made
+        self._store: Store | None = None
+        self._seldom = Seldom()
+
+    def open(self, resources: Mapping[str, Any] | None = None) -> None:
+        """
+        Make the store; without this it is made at the first request, which can use no resource.
+
+        Raises:
+            ConfigError: there is no such store.
+        """
+        from patron.cache import open_store
+
+        with self._opening:
+            if self._store is None:
+                self._store = open_store(
+                    self._settings.store,
+                    resources,
+                    prefix=f"{self._service}:cache",
+                    size=self._settings.size,
+                    max_bytes=max(1, self._settings.max_bytes // 2),  # entries are there twice: see `Kept`
+                    on_evict=self._tally.evicted,
+                )
+
+    def close(self) -> None:
+        """Close the store. May be called twice."""
+        with self._opening:
+            store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def answer(self, environ: dict[str, Any], accepted: str, principal: Principal | None, run: Run) -> Answer:
+        """
+        The answer to the request in *environ*, which is GET or HEAD, from the store or from *run*.
+
+        Blocks while another request runs the processor for the same key, as long as its own deadline
+        allows. Raises what *run* raises, and `DeadlineExceeded`.
+        """
+        wanted = wishes(environ)
+        if reason := self._bypass(environ, principal):
+            return self._bypassed(reason, environ, wanted, run)
+        key = self._keys.of(environ, accepted, principal)
+        landings = self._flights.landings
+        entry = self._get(key)
+        if entry is None:
+            verdict, age = decide(wanted, None, _NOTHING), 0.0
+        else:
+            age = max(0.0, self._clock() - entry.born)
+            verdict = self._verdict(wanted, age, entry)
+        if verdict.act == "serve" and entry is not None:
+            self._tally.count("hit", verdict.reason)
+            return replay(entry, environ, age, verdict.warnings)
+        self._tally.count(verdict.lookup, verdict.reason)
+        if verdict.lookup == "replaced":
+            self._tally.aged(age)
+        if verdict.act == "refuse":
+            return self._refuse()
+        return self._fill(_Call(environ, key, wanted, run, entry, landings))
+
+    def _verdict(self, wanted: Wishes, age: float, entry: Entry) -> Verdict:
+        if wanted is NO_WISHES and age < entry.lifetime:
+            return HIT
+        return decide(wanted, age, Entitlement(entry.lifetime, self._settings.min, entry.window))
+
+    def _bypass(self, environ: Mapping[str, Any], principal: Principal | None) -> str:
+        """Why this request must not meet the store; empty when it may."""
+        if environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+            return "body"  # what it says is not in the key
+        if not self._authenticated:
+            return "authorization" if "HTTP_AUTHORIZATION" in environ else ""
+        return "" if _is_known(principal, environ) else "principal"
+
+    def _bypassed(self, reason: str, environ: dict[str, Any], wanted: Wishes, run: Run) -> Answer:
+        if wanted.only_if_cached:
+            self._tally.count("miss")
+            return self._refuse()
+        self._tally.count("bypass", reason)
+        return run(environ)
+
+    def _refuse(self) -> Answer:
+        self._tally.count("refused")
+        return Answer("504 Gateway Timeout", [("Content-Length", "0")], [])
+
+    # From here on somebody has to run the processor.
+
+    def _fill(self, call: _Call) -> Answer:
+        if call.wishes.no_store:
+            return self._run(call)[0]
+        flight, leads = self._flights.board(call.flight)
+        if flight is None:
+            return self._run(call)[0]
+        if leads:
+            return self._lead(call, flight)
+        if _running.get() or not may_join(call.wishes, self._flights.running(flight), self._settings.min):
+            return self._run(call)[0]
+        return self._join(call, flight)
+
+    def _lead(self, call: _Call, flight: Flight[Entry]) -> Answer:
+        entry = None
+        try:
+            entry = self._landed_meanwhile(call)
+            if entry is not None:
+                return self._coalesced(call, entry)
+            answer, entry = self._run(call)
+            return answer
+        finally:
+            self._flights.land(call.flight, flight, entry)
+
+    def _landed_meanwhile(self, call: _Call) -> Entry | None:
+        """The entry of a run that ended between this request's lookup and now."""
+        if self._flights.landings == call.landings:
+            return None
+        entry = self._get(call.key)
+        if entry is None or entry is call.old:
+            return None
+        age = max(0.0, self._clock() - entry.born)
+        return entry if self._verdict(call.wishes, age, entry).act == "serve" else None
+
+    def _join(self, call: _Call, flight: Flight[Entry]) -> Answer:
+        left = remaining()
+        patience = self._settings.wait
+        if not flight.wait(patience if left is None else min(left, patience)):
+            if left is not None and left <= patience:
+                error = DeadlineExceeded("another request's run took too long")
+                return self._failed(call, "deadline", error)
+            return self._run(call)[0]
+        if flight.result is None:
+            return self._run(call)[0]
+        return self._coalesced(call, flight.result)
+
+    def _coalesced(self, call: _Call, entry: Entry) -> Answer:
+        self._tally.count("coalesced")
+        return replay(entry, call.environ, max(0.0, self._clock() - entry.born))
+
+    def _run(self, call: _Call) -> tuple[Answer, Entry | None]:
+        """Run the processor: the answer, and the entry that others may have, too."""
+        token = _running.set(True)
+        try:
+            answer = call.run(_for_the_whole(call.environ))
+        except BaseException as error:  # noqa: BLE001 - even SystemExit is one failed request
+            if is_failure(error):
+                return self._failed(call, "error", error), None
+            return self._not_kept(call, "status", error)
+        finally:
+            _running.reset(token)
+        if answer.code >= 500:
+            return self._failed(call, "error", answer), None
+        kept = self._rules.entry(answer, call.environ, self._clock())
+        if call.wishes.no_store:
+            kept = "no_store"
+        if isinstance(kept, str):
+            return self._not_kept(call, kept, answer)
+        self._flights.remember(call.flight, shared=True)
+        self._keep(call.key, kept)
+        return replay(kept, call.environ, max(0.0, self._clock() - kept.born)), kept
+
+    def _not_kept(
+        self, call: _Call, reason: str, outcome: Answer | BaseException
+    ) -> tuple[Answer, Entry | None]:
+        """An answer for this client alone. What was kept before may not be the answer any more."""
+        self._tally.count("not_cacheable", reason)
+        if not call.wishes.no_store:
+            self._flights.remember(call.flight, shared=False)
+            if call.old is not None and reason not in _PERSONAL:
+                self._delete(call.key)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return _for_the_method(outcome, call.environ), None
+
+    def _failed(self, call: _Call, reason: str, outcome: Answer | BaseException) -> Answer:
+        """The old entry in the place of a failure, as far as there is one, else the failure."""
+        self._tally.count("failed", reason)
+        old = call.old
+        age = 0.0 if old is None else max(0.0, self._clock() - old.born)
+        if old is None or not self._settings.stale_if_error or age >= old.lifetime + old.window:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return _for_the_method(outcome, call.environ)
+        self._tally.count("stale")
+        if isinstance(outcome, BaseException):
+            tell(outcome, call.environ, self._route)
+        else:
+            outcome.close()
+        warnings = (REVALIDATION_FAILED,) if age < old.lifetime else (STALE, REVALIDATION_FAILED)
+        return replay(old, call.environ, age, warnings)
+
+    # The store: whatever happens to it, requests are answered.
+
+    def _get(self, key: str) -> Entry | None:
+        try:
+            data = self._opened().get(key)
+        except Exception as error:  # noqa: BLE001 - a store of the user's may raise anything
+            self._store_failed("get", error)
+            return None
+        if data is None:
+            return None
+        if type(data) is Kept:
+            return data.entry
+        try:
+            return decoded(data)
+        except Exception as error:  # noqa: BLE001 - nor is its content ours alone
+            self._store_failed("decode", error)
+            return None
+
+    def _keep(self, key: str, entry: Entry) -> None:
+        try:
+            self._opened().set(key, encoded(entry), entry.lifetime + entry.window - self._age(entry))
+        except Exception as error:  # noqa: BLE001
+            self._tally.count("not_cacheable", "store")
+            self._store_failed("set", error)
+        else:
+            self._tally.count("added")
+
+    def _age(self, entry: Entry) -> float:
+        return max(0.0, self._clock() - entry.born)
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._opened().delete(key)
+        except Exception as error:  # noqa: BLE001
+            self._store_failed("delete", error)
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self.open()
+        assert self._store is not None
+        return self._store
+
+    def _store_failed(self, operation: str, error: Exception) -> None:
+        self._tally.count("error", operation)
+        kept_back = self._seldom.due()
+        if kept_back is not None:
+            log.warn(
+                "route cache store failed",
+                route=self._route,
+                operation=operation,
+                error=f"{type(error).__name__}: {error}",
+                others=kept_back,
+            )
+
+
+_NOTHING = Entitlement(0.0)
+
+
+class _Call:
+    """A request for which the processor has to be run, by it or by another one."""
+
+    __slots__ = ("environ", "flight", "key", "landings", "old", "run", "wishes")
+
+    def __init__(
+        self, environ: dict[str, Any], key: str, wanted: Wishes, run: Run, old: Entry | None, landings: int
+    ) -> None:
+        self.environ = environ
+        self.key = key
+        self.wishes = wanted
+        self.run = run
+        self.old = old
+        self.landings = landings
+        # What was made for a request with cookies can often not be shared: let no others wait for it.
+        self.flight = key + "\0cookie" if "HTTP_COOKIE" in environ else key
+
+
+def _is_known(principal: Principal | None, environ: Mapping[str, Any]) -> bool:
+    """Whether *principal* is one, and not just somebody: authenticators may say only yes."""
+    if principal is None:
+        return False
+    return principal.name != "anonymous" or "HTTP_AUTHORIZATION" in environ
+
+
+def _for_the_whole(environ: dict[str, Any]) -> dict[str, Any]:
+    """*environ* as the processor sees it, which makes the whole representation for all kinds of requests."""
+    if environ["REQUEST_METHOD"] == "GET" and environ.keys().isdisjoint(_OURS):
+        return environ
+    whole = {name: value for name, value in environ.items() if name not in _OURS}
+    whole["REQUEST_METHOD"] = "GET"
+    return whole
+
+
+def _for_the_method(answer: Answer, environ: Mapping[str, Any]) -> Answer:
+    return answer.without_body() if environ["REQUEST_METHOD"] == "HEAD" else answer

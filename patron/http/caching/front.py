@@ -1,0 +1,93 @@
+"""A cached route in front of Flask: a hit is answered without it, a miss is Flask's to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from patron.http.caching.capture import Answer, Application, capture
+from patron.http.caching.engine import Cache
+from patron.http.caching.replies import as_reply
+from patron.http.instrument import EXCHANGE
+from patron.http.message import Request
+from patron.http.processor import FRONT, reply
+
+if TYPE_CHECKING:
+    from patron.http.processor import View
+
+__all__ = ["Front"]
+
+
+class Front:
+    """
+    The WSGI application that answers GET and HEAD of one route with a cache; all threads share it.
+
+    It runs the chain in front of the cache. Behind the cache Flask runs, with its hooks and error
+    handlers, and so it does for an error that the chain raises.
+    """
+
+    def __init__(self, view: View, flask: Application, *, service: str = "service") -> None:
+        assert view.route.cache is not None
+        self.view = view
+        self._flask = flask
+        self._settings = settings = view.route.cache
+        self._cache = Cache(
+            settings,
+            view.route.path,
+            service=service,
+            authenticated=view.route.authenticator is not None,
+        )
+        self._chain: Callable[[Request], Any] | None = None
+
+    def start(self, resources: Mapping[str, Any]) -> None:
+        """Open the store, and put the chain of the view around the cache; after the view's own start."""
+        if self._settings.enabled:
+            self._cache.open(resources)
+        self._chain = self.view.around(self._reply if self.view.route.middlewares else self._answer)
+
+    def close(self) -> None:
+        """Close the store. May be called twice."""
+        self._cache.close()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if not self._settings.enabled:
+            return self._flask(environ, start_response)
+        assert self._chain is not None, "the gate lets nobody in before start()"
+        try:
+            request = self.view.request(environ, environ[EXCHANGE].match.args)
+            answer: Any = self._chain(request)
+            if not isinstance(answer, Answer):
+                answer = reply(answer, request)
+        except Exception as error:  # noqa: BLE001 - the user's error handlers have a word in it
+            environ[FRONT] = error
+            return self._flask(environ, start_response)
+        if isinstance(answer, Answer):
+            start_response(answer.status, answer.headers)
+            return answer.body
+        return answer(environ, start_response)  # what a middleware made of it
+
+    def _answer(self, request: Request) -> Answer:
+        """The innermost handler of the chain: the cache, and behind it Flask with the processor."""
+
+        def run(environ: dict[str, Any]) -> Answer:
+            return self._dispatched(request, environ)
+
+        return self._cache.answer(request.environ, request.accepted, request.principal, run)
+
+    def _dispatched(self, request: Request, environ: dict[str, Any]) -> Answer:
+        environ[FRONT] = request if environ is request.environ else _moved(request, environ)
+        try:
+            return capture(self._flask, environ, self._settings.max_body)
+        finally:
+            environ.pop(FRONT, None)  # a hook of Flask's may have answered before the view
+
+    def _reply(self, request: Request) -> Any:
+        """The same for middlewares, which expect Flask's kind of response."""
+        return as_reply(self._answer(request))
+
+
+def _moved(request: Request, environ: dict[str, Any]) -> Request:
+    """*request* with another environment."""
+    moved = Request(environ, request.params, request.route, request.accepted)
+    moved.principal = request.principal
+    return moved

@@ -1,0 +1,92 @@
+"""Which entry a request is about: what its key is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote_plus
+
+from patron.http.auth import Principal
+from patron.http.caching.settings import RouteCache
+
+__all__ = ["Keys", "sorted_query"]
+
+_LONGEST = 200
+
+
+class Keys:
+    """
+    Makes the keys of one route.
+
+    Scheme and host are in them, since links in an answer may be made of what the client said in
+    ``Host``. Where somebody else can read the keys they are hashed.
+    """
+
+    def __init__(self, service: str, route: str, settings: RouteCache, *, private: bool) -> None:
+        # With other settings what was kept before means something else: after a change nothing of it is found.
+        meaning = (settings.max, settings.stale_if_error, settings.vary, private)
+        self._place = f"{service}:{route}:{_digest(repr(meaning))[:8]}:"
+        self._vary = tuple(_environ_key(name) for name in settings.vary)
+        self._hashed = settings.store != "memory"
+
+    def of(self, environ: Mapping[str, Any], accepted: str, principal: Principal | None) -> str:
+        """The key of the request in *environ*, whose answer will be in the format *accepted*."""
+        get = environ.get
+        parts = [
+            get("wsgi.url_scheme", ""),
+            get("HTTP_HOST", ""),
+            get("SCRIPT_NAME", ""),
+            get("PATH_INFO", ""),
+            sorted_query(get("QUERY_STRING", "")),
+            accepted,
+        ]
+        if self._vary:
+            parts += [_value(get(name)) for name in self._vary]
+        if principal is not None:
+            parts.append(fingerprint(principal, environ))
+        text = "\0".join(parts)
+        if text.count("\0") >= len(parts):
+            text = repr(parts)  # a zero byte in a part must not look like the end of it
+        if self._hashed or len(text) > _LONGEST:
+            text = _digest(text)
+        return self._place + text
+
+
+def _environ_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+
+
+def _value(header: str | None) -> str:
+    """A header that is missing differs from an empty one."""
+    return "-" if header is None else "=" + header.strip()
+
+
+def sorted_query(query: str) -> str:
+    """
+    *query* with its parameters sorted by name.
+
+    Those of one name stay in their order, for it may matter. Names are compared decoded, for ``%61`` is
+    another way to write ``a``.
+    """
+    return "&".join(sorted(query.split("&"), key=_name)) if "&" in query else query
+
+
+def _name(parameter: str) -> str:
+    name = parameter.partition("=")[0]
+    return unquote_plus(name) if "%" in name or "+" in name else name
+
+
+def fingerprint(principal: Principal, environ: Mapping[str, Any]) -> str:
+    """
+    Who asks, as nobody can read it.
+
+    The credentials are part of it: a validator that only says yes gives everybody the same name.
+    """
+    claims = sorted(principal.claims.items()) if principal.claims else ""
+    return _digest(repr((principal.name, claims, environ.get("HTTP_AUTHORIZATION"))))
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
