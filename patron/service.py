@@ -14,7 +14,7 @@ from patron.component import Component, Verdict
 from patron.correlation import CorrelationSettings
 from patron.errors import ConfigError
 from patron.health import Check
-from patron.http import HttpSettings, Route
+from patron.http import HttpSettings, Route, StaticFiles
 from patron.live import LiveService
 from patron.observe.log import Format, Level, LogSettings
 from patron.observe.trace import TraceSettings
@@ -73,6 +73,7 @@ class Service:
         version: the field ``ver``.
         components: objects with ``name`` and ``run(stop)``.
         routes: what the HTTP component serves beside the admin routes.
+        static: folders whose files are served where no route matches.
         resources: name → factory, opened after the fork, before the components, in this order, and
             closed in reverse. A factory may be a generator function, or return something with ``close()``.
         on_start: called once everything is open; may ask for resources by name. *on_stop* likewise, before closing.
@@ -92,6 +93,7 @@ class Service:
         blueprints: Sequence[Any] = (),
         mounts: Mapping[str, WSGIApplication] | None = None,
         middlewares: Sequence[Callable[[WSGIApplication], WSGIApplication]] = (),
+        static: Sequence[StaticFiles] = (),
         resources: Mapping[str, Callable[..., Any]] | None = None,
         on_start: Sequence[Callable[..., Any]] = (),
         on_stop: Sequence[Callable[..., Any]] = (),
@@ -114,6 +116,7 @@ class Service:
         self.blueprints = tuple(blueprints)
         self.mounts = dict(mounts or {})
         self.middlewares = tuple(middlewares)
+        self.static = tuple(static)
         self.resources = dict(resources or {})
         self.on_start = tuple(on_start)
         self.on_stop = tuple(on_stop)
@@ -171,6 +174,7 @@ class Service:
             blueprints=self.blueprints,
             mounts=self.mounts,
             middlewares=self.middlewares,
+            static=self.static,
             admin=admin,
             debug_authenticator=self.debug_authenticator,
             name=self.name,

@@ -15,7 +15,7 @@ from patron.config.shapes import Either, Field, Many, Named, Reference, Shape, s
 from patron.config.sourcetypes import SOURCE
 from patron.consumer import ConsumerSettings
 from patron.correlation import CorrelationSettings
-from patron.http import Authenticator, HttpSettings, Route
+from patron.http import Authenticator, HttpSettings, Route, StaticFiles
 from patron.observe.log import LogSettings
 from patron.observe.trace import TraceSettings
 from patron.sections import Section
@@ -80,6 +80,9 @@ def _http() -> Shape:
         Field("blueprints", Many(_THING), (), "Flask blueprints"),
         Field("mounts", Named(_WSGI), {}, "WSGI applications by the prefix of their paths"),
         Field("middlewares", Many(Reference("a WSGI middleware")), (), "around everything, outermost first"),
+        Field(
+            "static", Many(shape_of(StaticFiles)), (), "folders whose files are served where no route matches"
+        ),
         Field("debug_authenticator", Authenticator | None, None, "who may see /debug from elsewhere"),
     )
     return Shape("Http", (*settings.fields, *lists), making.http, settings.summary)

@@ -39,7 +39,7 @@ class Http:
         return self.serves[name] if name in self.serves else getattr(self.settings, name)
 
 
-_SERVES = ("routes", "blueprints", "mounts", "middlewares", "debug_authenticator")
+_SERVES = ("routes", "blueprints", "mounts", "middlewares", "static", "debug_authenticator")
 
 
 def http(**values: Any) -> Http:

@@ -89,6 +89,7 @@ def _app(service: Service) -> http.HttpApp:
         blueprints=service.blueprints,
         mounts=service.mounts,
         middlewares=service.middlewares,
+        static=service.static,
         debug_authenticator=service.debug_authenticator,
         name=service.name,
         version=service.version,

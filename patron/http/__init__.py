@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patron.http.auth import ApiKey, Authenticator, Basic, Bearer, Principal
+from patron.http.compression import Compression
+from patron.http.cors import Cors, cors
 from patron.http.message import Request, Response
 from patron.http.routes import Route, RouteInfo, delete, get, patch, post, put
 from patron.http.settings import AccessLog, HttpSettings
+from patron.http.static import StaticFiles, spa
 
 if TYPE_CHECKING:
     from patron.http.admin import Admin
@@ -24,6 +27,8 @@ __all__ = [
     "Authenticator",
     "Basic",
     "Bearer",
+    "Compression",
+    "Cors",
     "HttpApp",
     "HttpSettings",
     "Principal",
@@ -31,12 +36,15 @@ __all__ = [
     "Response",
     "Route",
     "RouteInfo",
+    "StaticFiles",
     "build",
+    "cors",
     "delete",
     "get",
     "patch",
     "post",
     "put",
+    "spa",
 ]
 
 _late = {"Admin": "patron.http.admin", "HttpApp": "patron.http.app", "build": "patron.http.app"}

@@ -16,6 +16,7 @@ from patron.http.auth import Authenticator
 from patron.http.body import guard
 from patron.http.compression import Compressing
 from patron.http.dispatch import Dispatcher
+from patron.http.folder import Folder
 from patron.http.instrument import EXCHANGE, Exchange, Instrumentation
 from patron.http.intake import Intake, Intakes
 from patron.http.listing import admin_infos, flask_infos, mount_infos
@@ -23,6 +24,9 @@ from patron.http.processor import View
 from patron.http.router import UNMATCHED, Application, Endpoint, Match, Router
 from patron.http.routes import Route, RouteInfo, clashes, path_problems
 from patron.http.settings import HttpSettings
+from patron.http.static import StaticFiles
+from patron.http.static import infos as static_infos
+from patron.http.static import problems as static_problems
 from patron.observe import log
 
 if TYPE_CHECKING:
@@ -143,6 +147,7 @@ def build(
     blueprints: Iterable[flask.Blueprint] = (),
     mounts: Mapping[str, Application] | None = None,
     middlewares: Iterable[Callable[[Application], Application]] = (),
+    static: Iterable[StaticFiles] = (),
     admin: Admin | None = None,
     debug_authenticator: Authenticator | None = None,
     name: str = "service",
@@ -157,6 +162,7 @@ def build(
         blueprints: Flask's own.
         mounts: prefix → WSGI application, which sees the prefix in ``SCRIPT_NAME``.
         middlewares: ``app -> app`` around everything but the instrumentation, the first one outermost.
+        static: folders whose files are served where nothing else answers.
         admin: what the admin routes ask.
         debug_authenticator: who may see ``/debug``, wherever the request comes from.
         workers: processes that serve this application; each has its share of the limits kept in memory.
@@ -177,7 +183,8 @@ def build(
         settings, admin or _NoAdmin(), name=name, version=version, debug_authenticator=debug_authenticator
     )
     infos = [*flask_infos(application), *mount_infos(mounts), *admin_infos(admin_endpoints)]
-    problems += [*_clashes(infos), *_mount_problems(mounts, infos)]
+    static = tuple(static)
+    problems += [*_clashes(infos), *_mount_problems(mounts, infos), *static_problems(static, infos)]
     if problems:
         raise ConfigError(*problems)
     fronts = _fronts(views, application, name)
@@ -186,6 +193,7 @@ def build(
         application.url_map,
         admin_endpoints,
         {prefix: Endpoint(f"{prefix}/*", _mounted(prefix, app)) for prefix, app in mounts.items()},
+        _folders(static, application),
     )
     gate = _Gate(router)
     inner: Application = gate
@@ -198,7 +206,7 @@ def build(
         views,
         tuple(fronts.values()),
         Instrumentation(inner, router, settings),
-        infos,
+        [*infos, *static_infos(static)],
         gate,
         Intakes(router, settings.max_body, routes),
     )
@@ -212,6 +220,13 @@ def _fronts(views: Iterable[View], application: Dispatcher, service: str) -> Map
     from patron.http.caching.front import Front
 
     return {view.route.endpoint: Front(view, application.wsgi_app, service=service) for view in cached}
+
+
+def _folders(static: Iterable[StaticFiles], application: Dispatcher) -> Mapping[str, Endpoint]:
+    return {
+        folder.prefix.rstrip("/"): Endpoint(folder.pattern, Folder(folder, application.wsgi_app))
+        for folder in static
+    }
 
 
 def _endpoint(

@@ -93,7 +93,7 @@ class Match:
 
 class Router:
     """
-    Admin routes first, then mounted applications, then Flask. All threads share it.
+    Admin routes first, then mounted applications, then Flask, then folders. All threads share it.
 
     *endpoint* makes the endpoint of a rule of Flask's and one method; without a rule the one of what
     nothing matches.
@@ -105,7 +105,9 @@ class Router:
         url_map: Map,
         admin: Mapping[str, Endpoint],
         mounts: Mapping[str, Endpoint],
+        folders: Mapping[str, Endpoint] | None = None,
     ) -> None:
+        self._folders = folders or {}
         self._make = endpoint
         self._adapter = url_map.bind("localhost")
         self._admin = admin
@@ -148,13 +150,23 @@ class Router:
             # To a path with or without a slash; only Flask knows what the service is mounted at.
             return Match(self._unmatched, method, path, raw)
         except MethodNotAllowed as error:
+            if method in ("GET", "HEAD") and (folder := self._folder(path)) is not None:
+                return Match(folder, method, path, raw, error=error)
             return Match(self._other_method(path, error), method, path, raw, error=error)
         except HTTPException as error:
-            return Match(self._unmatched, method, path, raw, error=error)
+            return Match(self._folder(path) or self._unmatched, method, path, raw, error=error)
         endpoint = self._endpoint(rule, method)
         if not rule.arguments and not args and path == rule.rule:
             self._fixed[method, path] = endpoint, rule
         return Match(endpoint, method, path, raw, rule, args)
+
+    def _folder(self, path: str) -> Endpoint | None:
+        """The folder with the longest prefix of *path*; it gives to Flask what it has no file for."""
+        while self._folders and path:
+            if path in self._folders:
+                return self._folders[path]
+            path = path.rpartition("/")[0]
+        return self._folders.get("")
 
     def _endpoint(self, rule: Rule, method: str) -> Endpoint:
         key = rule.rule, rule.endpoint, method

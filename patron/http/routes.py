@@ -87,7 +87,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RouteInfo:
-    """One served route, for listings: *kind* is ``processor``, ``view``, ``mount`` or ``admin``."""
+    """One served route, for listings: *kind* is ``processor``, ``view``, ``mount``, ``static`` or ``admin``."""
 
     method: str
     path: str
