@@ -4,6 +4,7 @@ Settings for your own gunicorn command, computed when this module is imported.
 ::
 
     PATRON_CONFIG=config.yaml gunicorn -c python:patron.gunicorn patron.wsgi:app
+    gunicorn -c python:patron.gunicorn shop:app     # a Flask application with patron.Patron
 
 A file of your own starts with ``from patron.gunicorn import *`` and changes what it likes; its hooks
 are called beside Patron's. What stands on gunicorn's command line wins over its environment, and
@@ -14,14 +15,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from patron.errors import PatronError
 from patron.server import run as _run
+from patron.server.named import inspector as _inspector
 from patron.server.settings import gunicorn_settings as _gunicorn_settings
 from patron.server.start import check_ports as _check_ports
-from patron.server.start import config_inspector as _config_inspector
-from patron.server.start import config_path as _config_path
 
 
 def on_starting(server: object) -> None:
@@ -37,7 +36,7 @@ def on_starting(server: object) -> None:
 
 
 def _prepare() -> None:
-    inspect = _config_inspector(Path(_config_path()))
+    inspect = _inspector()
     try:
         _run.prepare(inspect(lambda: False), inspect)
     except PatronError as error:

@@ -20,7 +20,7 @@ from patron.config.shapes import Field, Shape, kind, shape_of
 from patron.errors import ConfigError
 from patron.service import Service
 
-__all__ = ["Overlaid", "find", "is_reference", "overlaid", "where", "with_environment"]
+__all__ = ["Overlaid", "find", "is_reference", "overlaid", "service_of", "where", "with_environment"]
 
 #: The settings of a service that have a key of their own; those of the process stand beside them.
 _PARTS = ("http", "log", "trace", "correlation")
@@ -48,10 +48,24 @@ def find(reference: str) -> Service:
         ConfigError: there is no such module or attribute, or it is something else.
     """
     importable_from(Path.cwd())
-    found = resolve(reference)
-    if not isinstance(found, Service):
-        raise ConfigError(f"{reference!r} is {found!r}, which is no patron.Service")
-    return found
+    return service_of(resolve(reference), reference)
+
+
+def service_of(found: Any, reference: str) -> Service:
+    """
+    *found*, which *reference* named, as a service: it is one, or a Flask application with the plug-in.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    extensions = getattr(found, "extensions", None)
+    plugged = extensions.get("patron") if isinstance(extensions, dict) else None
+    service = getattr(plugged, "service", found)
+    if not isinstance(service, Service):
+        raise ConfigError(
+            f"{reference!r} is {found!r}, which is no patron.Service, and no Flask application with patron.Patron"
+        )
+    return service
 
 
 def where(reference: str) -> str:
