@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patron.http.auth import ApiKey, Authenticator, Basic, Bearer, Principal
+from patron.http.caching import RouteCache, cached, cached_app
 from patron.http.compression import Compression
 from patron.http.cors import Cors, cors
 from patron.http.message import Request, Response
@@ -35,9 +36,12 @@ __all__ = [
     "Request",
     "Response",
     "Route",
+    "RouteCache",
     "RouteInfo",
     "StaticFiles",
     "build",
+    "cached",
+    "cached_app",
     "cors",
     "delete",
     "get",

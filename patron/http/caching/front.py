@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from patron.http.caching.capture import Answer, Application, capture
 from patron.http.caching.engine import Cache
-from patron.http.caching.replies import as_reply
+from patron.http.caching.replies import as_reply, moved
 from patron.http.instrument import EXCHANGE
 from patron.http.message import Request
 from patron.http.processor import FRONT, reply
@@ -64,7 +64,8 @@ class Front:
         if isinstance(answer, Answer):
             start_response(answer.status, answer.headers)
             return answer.body
-        return answer(environ, start_response)  # what a middleware made of it
+        made: Application = answer  # by a middleware
+        return made(environ, start_response)
 
     def _answer(self, request: Request) -> Answer:
         """The innermost handler of the chain: the cache, and behind it Flask with the processor."""
@@ -75,7 +76,7 @@ class Front:
         return self._cache.answer(request.environ, request.accepted, request.principal, run)
 
     def _dispatched(self, request: Request, environ: dict[str, Any]) -> Answer:
-        environ[FRONT] = request if environ is request.environ else _moved(request, environ)
+        environ[FRONT] = moved(request, environ)
         try:
             return capture(self._flask, environ, self._settings.max_body)
         finally:
@@ -84,10 +85,3 @@ class Front:
     def _reply(self, request: Request) -> Any:
         """The same for middlewares, which expect Flask's kind of response."""
         return as_reply(self._answer(request))
-
-
-def _moved(request: Request, environ: dict[str, Any]) -> Request:
-    """*request* with another environment."""
-    moved = Request(environ, request.params, request.route, request.accepted)
-    moved.principal = request.principal
-    return moved

@@ -1,0 +1,165 @@
+"""The cache as a middleware: of a route, and of any WSGI application."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flask
+from flask.sessions import NullSession
+
+from patron.errors import ConfigError
+from patron.http.caching.capture import Answer, Application, capture
+from patron.http.caching.engine import Cache
+from patron.http.caching.replies import as_reply, moved
+from patron.http.caching.settings import RouteCache
+from patron.http.instrument import EXCHANGE, Exchange
+from patron.http.message import Request
+from patron.http.processor import reply
+from patron.http.routes import Handler
+from patron.resources import current
+
+__all__ = ["CachedApp", "CachedHandler"]
+
+_METHODS = ("GET", "HEAD")
+
+
+class _Caches:
+    """The caches behind one middleware, by the pattern of the route; made when they are first asked."""
+
+    def __init__(self, settings: RouteCache, service: str) -> None:
+        if not isinstance(settings, RouteCache):
+            raise ConfigError(f"cache: {settings!r} is no RouteCache")
+        self.settings = settings
+        self._service = service
+        self._lock = threading.Lock()  # guards the making of caches
+        self._caches: dict[tuple[str, bool], Cache] = {}
+
+    def of(self, route: str, *, authenticated: bool) -> Cache:
+        """The cache of *route*."""
+        found = self._caches.get((route, authenticated))
+        return found if found is not None else self._made(route, authenticated)
+
+    def _made(self, route: str, authenticated: bool) -> Cache:
+        with self._lock:
+            if (route, authenticated) not in self._caches:
+                cache = Cache(self.settings, route, service=self._service, authenticated=authenticated)
+                cache.open(self._resources())
+                self._caches[route, authenticated] = cache
+            return self._caches[route, authenticated]
+
+    def _resources(self) -> dict[str, Any]:
+        store = self.settings.store
+        return {} if store == "memory" or "://" in store else {store: current(store)}
+
+    def close(self) -> None:
+        """Close the stores; the next request opens them again."""
+        with self._lock:
+            caches, self._caches = self._caches, {}
+        for cache in caches.values():
+            cache.close()
+
+
+class CachedHandler:
+    """
+    A cache as a middleware of routes: what is behind it is kept, what is in front of it runs for every request.
+
+    All threads share it; stores are opened when they are first asked.
+    """
+
+    def __init__(self, settings: RouteCache, service: str) -> None:
+        self._caches = _Caches(settings, service)
+
+    def __call__(self, handler: Handler) -> Handler:
+        """*handler* behind the cache."""
+        caches = self._caches
+        if not caches.settings.enabled:
+            return handler
+
+        def cached(request: Request) -> Any:
+            if request.method not in _METHODS:
+                return handler(request)
+
+            def run(environ: dict[str, Any]) -> Answer:
+                return _handled(handler, moved(request, environ), caches.settings.max_body)
+
+            cache = caches.of(request.route, authenticated=request.principal is not None)
+            return as_reply(cache.answer(request.environ, request.accepted, request.principal, run))
+
+        return cached
+
+    def close(self) -> None:
+        """Close the stores; the next request opens them again."""
+        self._caches.close()
+
+
+def _handled(handler: Handler, request: Request, limit: int) -> Answer:
+    answer = capture(reply(handler(request), request), request.environ, limit)
+    if _session_was_used():
+        answer.headers.append(("Vary", "Cookie"))  # Flask says so later, behind our back
+    return answer
+
+
+def _session_was_used() -> bool:
+    if not flask.has_request_context():
+        return False
+    # Not by its property, which counts as a use of it.
+    context = vars(flask.globals.request_ctx._get_current_object())  # type: ignore[attr-defined]
+    session = context.get("_session", context.get("session"))
+    return session is not None and not isinstance(session, NullSession) and bool(session.accessed)
+
+
+class CachedApp:
+    """
+    A cache as WSGI middleware, for Flask views and mounted applications: ``app -> app``.
+
+    All threads share it; stores are opened when they are first asked. The route in the metrics is
+    the pattern that matched, or *route* where nothing has matched one.
+    """
+
+    def __init__(self, settings: RouteCache, paths: Iterable[str], route: str, service: str) -> None:
+        self._caches = _Caches(settings, service)
+        self._paths = (paths,) if isinstance(paths, str) else tuple(paths)
+        self._route = route
+        if wrong := [path for path in self._paths if not str(path).startswith("/")]:
+            raise ConfigError(*(f"cache: path {path!r} must begin with /" for path in wrong))
+        self._below = tuple(path.rstrip("/") + "/" for path in self._paths)
+
+    def __call__(self, application: Application) -> Application:
+        """*application* behind the cache."""
+        caches = self._caches
+        if not caches.settings.enabled:
+            return application
+
+        def run(environ: dict[str, Any]) -> Answer:
+            return capture(application, environ, caches.settings.max_body)
+
+        def cached(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            route = self._cached_route(environ)
+            if route is None:
+                return application(environ, start_response)
+            cache = caches.of(route, authenticated=False)
+            # The application negotiates by itself: whatever it makes of the header, it is the same of the same one.
+            answer = cache.answer(environ, environ.get("HTTP_ACCEPT", ""), None, run)
+            start_response(answer.status, answer.headers)
+            return answer.body
+
+        return cached
+
+    def _cached_route(self, environ: dict[str, Any]) -> str | None:
+        """The pattern of what is asked for; None when it is not for the cache."""
+        if environ["REQUEST_METHOD"] not in _METHODS or not self._is_ours(environ.get("PATH_INFO", "")):
+            return None
+        exchange: Exchange | None = environ.get(EXCHANGE)
+        if exchange is None:
+            return self._route
+        endpoint = exchange.match.endpoint
+        return None if endpoint.admin else endpoint.pattern
+
+    def _is_ours(self, path: str) -> bool:
+        return not self._paths or path in self._paths or path.startswith(self._below)
+
+    def close(self) -> None:
+        """Close the stores; the next request opens them again."""
+        self._caches.close()
