@@ -9,16 +9,18 @@ from patron.cache.store import OnEvict, Store
 
 if TYPE_CHECKING:
     from patron.cache.lru import LRUStore
-    from patron.cache.opening import open_store, store_problems
+    from patron.cache.opening import Borrowed, open_store
     from patron.cache.redis import RedisStore
+    from patron.cache.spec import store_problems
 
-__all__ = ["LRUStore", "OnEvict", "RedisStore", "Store", "open_store", "store_problems"]
+__all__ = ["Borrowed", "LRUStore", "OnEvict", "RedisStore", "Store", "open_store", "store_problems"]
 
 _late = {
+    "Borrowed": "patron.cache.opening",
     "LRUStore": "patron.cache.lru",
     "RedisStore": "patron.cache.redis",
     "open_store": "patron.cache.opening",
-    "store_problems": "patron.cache.opening",
+    "store_problems": "patron.cache.spec",
 }
 
 

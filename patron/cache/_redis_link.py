@@ -6,7 +6,8 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from patron.cache._pause import Pause
 from patron.cache._redis_url import shown
@@ -15,10 +16,7 @@ from patron.errors import CacheError, ConfigError, MissingExtra
 from patron.observe import Instrument, log
 from patron.observe.seldom import Seldom
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["Options", "RedisLink", "Script", "acquire", "release"]
+__all__ = ["Options", "RedisLink", "acquire", "release"]
 
 
 class Options(NamedTuple):
@@ -27,18 +25,6 @@ class Options(NamedTuple):
     url: str
     connect_timeout: float
     timeout: float
-
-
-class Script(NamedTuple):
-    """A Lua script; Redis keeps it and knows it by its *digest*."""
-
-    text: str
-    digest: str
-
-    @classmethod
-    def of(cls, text: str) -> Script:
-        """The script with this *text*."""
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 class RedisLink:
@@ -100,17 +86,17 @@ class RedisLink:
             self._tell_back(lasted)
         return answer
 
-    def run(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
-        """What *script* returns; it is sent when Redis does not know it (any more). Raises as `execute`."""
+    def run(self, script: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        """What *script* returns; its text is sent when Redis does not know it (any more). Raises as `execute`."""
         from redis.exceptions import NoScriptError
 
         parts = (len(keys), *keys, *arguments)
         try:
-            return self.execute("EVALSHA", script.digest, *parts)
+            return self.execute("EVALSHA", _digest(script), *parts)
         except CacheError as error:
             if not isinstance(error.__cause__, NoScriptError):
                 raise
-            return self.execute("EVAL", script.text, *parts)
+            return self.execute("EVAL", script, *parts)
 
     def _instrument(self, command: str) -> Instrument:
         made = Instrument(
@@ -169,6 +155,12 @@ def _settings(options: Options) -> tuple[Any, dict[str, Any]]:
     except TypeError as error:
         raise ConfigError(f"store {shown(options.url)}: an option in the URL is unknown: {error}") from error
     return ConnectionPool, settings
+
+
+@lru_cache(maxsize=64)
+def _digest(script: str) -> str:
+    """By which Redis knows a script."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 class _Shared:

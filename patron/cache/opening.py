@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from patron.cache._redis_url import SCHEMES, is_url, url_problems
+from patron.cache._redis_url import is_url
 from patron.cache.lru import LRUStore
 from patron.cache.redis import RedisStore
+from patron.cache.spec import CHOICES, MEMORY, store_problems
 from patron.cache.store import OnEvict, Store
 from patron.errors import ConfigError
 
-__all__ = ["MEMORY", "open_store", "store_problems"]
-
-MEMORY = "memory"
-
-_CHOICES = f'use "memory", a URL ({", ".join(SCHEMES)}) or the name of a resource that is a store'
-
-
-def store_problems(spec: Any) -> list[str]:
-    """What can be said to be wrong with *spec* before anything is open; which resources there are cannot."""
-    if not isinstance(spec, str) or not spec.strip():
-        return [f"store is {spec!r}: {_CHOICES}"]
-    return [f"store {problem}" for problem in url_problems(spec)] if is_url(spec) else []
+__all__ = ["Borrowed", "open_store"]
 
 
 def open_store(
@@ -64,7 +54,7 @@ def _resource(name: str, resources: Mapping[str, Any]) -> Store:
     except KeyError:
         known = ", ".join(sorted(resources)) or "none"
         raise ConfigError(
-            f"store {name!r} is no resource of the service (there are: {known}): {_CHOICES}"
+            f"store {name!r} is no resource of the service (there are: {known}): {CHOICES}"
         ) from None
     if not isinstance(store, Store):
         raise ConfigError(
@@ -77,10 +67,10 @@ def _resource(name: str, resources: Mapping[str, Any]) -> Store:
 class Borrowed:
     """A store that belongs to somebody else, who closes it."""
 
-    __slots__ = ("_store", "delete", "get", "purge", "set")
+    __slots__ = ("delete", "get", "purge", "set", "store")
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self.get = store.get
         self.set = store.set
         self.delete = store.delete
@@ -90,4 +80,4 @@ class Borrowed:
         """Nothing: whoever opened it closes it."""
 
     def __repr__(self) -> str:
-        return f"<Borrowed {self._store!r}>"
+        return f"<Borrowed {self.store!r}>"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from patron.cache._redis_link import Options, RedisLink, acquire, release
 from patron.cache._redis_url import shown, url_problems
@@ -89,6 +90,10 @@ class RedisStore:
                 yield keys
             if cursor == b"0":
                 return
+
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | bytes | float] = ()) -> Any:
+        """What the Lua *script* returns, which gets *keys*, each with this prefix, as one step of Redis'."""
+        return self._link().run(script, [self._key(key) for key in keys], arguments)
 
     def close(self) -> None:
         """Close the connections, unless another store uses them."""

@@ -1,0 +1,20 @@
+"""What a setting may say of a store, checked before anything is open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from patron.cache._redis_url import SCHEMES, is_url, url_problems
+
+__all__ = ["CHOICES", "MEMORY", "store_problems"]
+
+MEMORY = "memory"
+
+CHOICES = f'use "memory", a URL ({", ".join(SCHEMES)}) or the name of a resource that is a store'
+
+
+def store_problems(spec: Any) -> list[str]:
+    """What is wrong with *spec*, as far as it can be said before anything is open: not which resources there are."""
+    if not isinstance(spec, str) or not spec.strip():
+        return [f"store is {spec!r}: {CHOICES}"]
+    return [f"store {problem}" for problem in url_problems(spec)] if is_url(spec) else []
