@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from patron.config.document import Node, join
 from patron.config.layout import sections
@@ -10,6 +10,7 @@ from patron.config.names import nearest
 from patron.config.problems import Place, Problems
 from patron.config.scalars import scalar
 from patron.config.shapes import Either, Shape, kind
+from patron.http.settings import status_list
 
 __all__ = ["NOT_SETTINGS", "overlay", "variables"]
 
@@ -30,15 +31,20 @@ _ORIGINAL = {
     "trace.sampler_type": "PATRON_JAEGER_SAMPLER_TYPE",
     "trace.sampler_param": "PATRON_JAEGER_SAMPLER_PARAM",
 }
+# Lists that a variable can say, too, and what reads its text.
+_LISTS: Mapping[str, tuple[str, Callable[[str], tuple[str, ...]]]] = {
+    "PATRON_HTTP_STATUS_ERROR_LOGGING": ("http.log_bodies", status_list)
+}
 # A service is named where its code is, not where it is started.
 _FILE_ONLY = frozenset(("name", "version"))
 
 
 def variables(shape: Shape) -> dict[str, str]:
-    """Each variable with the dotted path of the key that it sets: every single value outside of lists."""
+    """Each variable with the dotted path of the key that it sets: single values outside of lists, and `_LISTS`."""
     named = {**_ORIGINAL, **_named_by_sections()}
     paths = (path for path in _paths(shape, "") if path not in _FILE_ONLY)
-    return {named.get(path) or _regular(path): path for path in paths}
+    single = {named.get(path) or _regular(path): path for path in paths}
+    return {**single, **{variable: path for variable, (path, _) in _LISTS.items()}}
 
 
 def _regular(path: str) -> str:
@@ -72,7 +78,18 @@ def overlay(root: Node, environ: Mapping[str, str], shape: Shape, problems: Prob
             message = f"Patron has no such variable{_hint(variable, known)}; it is ignored"
             problems.warn(Place(variable), variable, message)
         elif path is not None and text:
-            _put(root, path.split("."), Node(scalar(text), Place(variable), text))
+            _put(root, path.split("."), _node(variable, path, text, problems))
+
+
+def _node(variable: str, path: str, text: str, problems: Problems) -> Node:
+    place = Place(variable)
+    if variable not in _LISTS:
+        return Node(scalar(text), place, text)
+    try:
+        return Node([Node(item, place, item) for item in _LISTS[variable][1](text)], place)
+    except ValueError as error:
+        problems.add(place, path, str(error))
+        return Node(None, place, broken=True)
 
 
 def _hint(variable: str, known: Mapping[str, str]) -> str:

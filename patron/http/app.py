@@ -73,7 +73,8 @@ class HttpApp:
             ConfigError: a processor names a resource that there is not, or a store cannot be used.
         """
         problems: list[str] = []
-        for part in (*self._views, *self._fronts):  # a front takes over the chain of its view
+        parts: list[View | Front] = [*self._views, *self._fronts]  # a front builds on what its view has made
+        for part in parts:
             try:
                 part.start(resources or {})
             except ConfigError as error:
@@ -85,7 +86,8 @@ class HttpApp:
 
     def close(self) -> None:
         """Close the stores that `start` opened. May be called twice."""
-        for part in (*self._fronts, *self._views):
+        parts: list[View | Front] = [*self._fronts, *self._views]
+        for part in parts:
             try:
                 part.close()
             except Exception as error:  # noqa: BLE001 - the others are closed nevertheless

@@ -12,7 +12,7 @@ from patron.errors import ConfigError
 from patron.http.compression import Compression
 from patron.http.cors import Cors
 
-__all__ = ["AccessLog", "HttpSettings"]
+__all__ = ["AccessLog", "HttpSettings", "status_list", "statuses"]
 
 LEVELS = ("debug", "info", "warn", "error")
 
@@ -233,8 +233,13 @@ def _seconds(text: str) -> float:
 _RANGE = re.compile(r"([\[(])([1-6]\d\d),([1-6]\d\d)([\])])", re.ASCII)
 
 
-def _statuses(text: str) -> tuple[str, ...]:
-    """``404;[500,600)`` as the Go original writes it: a round bracket leaves its end out."""
+def status_list(text: str) -> tuple[str, ...]:
+    """
+    The statuses in ``404;[500,600)``, as the Go original writes them: a round bracket leaves its end out.
+
+    Raises:
+        ValueError: a part of it means none.
+    """
     return tuple(_status_range(part) for part in text.split(";"))
 
 
@@ -252,5 +257,5 @@ def _status_range(part: str) -> str:
 _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "port": ("PATRON_HTTP_DEFAULT_PORT", _port),
     "read_timeout": ("PATRON_HTTP_READ_TIMEOUT", _seconds),
-    "log_bodies": ("PATRON_HTTP_STATUS_ERROR_LOGGING", _statuses),
+    "log_bodies": ("PATRON_HTTP_STATUS_ERROR_LOGGING", status_list),
 }
