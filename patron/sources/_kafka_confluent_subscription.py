@@ -254,10 +254,14 @@ class ConfluentSubscription:
         places, alone = self._places, self._alone
         generation, tombstones = self._generation, self._tombstones
         last: dict[Lane, Message] = {}
+        nowhere: dict[Lane, str] = {}
         for record in records:
             lane = places.get(record.partition() if alone else (record.topic(), record.partition()))
             if record.error() is not None:
-                self._event(record, lane, received)
+                if record.error().code() not in _NOWHERE:
+                    self._event(record, lane, received)
+                elif lane is not None:
+                    nowhere[lane] = record.error().str()
             elif lane is not None:
                 offset = record.offset()
                 count = lane.count(offset) if lane.deliveries else 1
@@ -266,6 +270,9 @@ class ConfluentSubscription:
                 received.append(message)
         for lane, message in last.items():
             lane.gave(message)
+        # Only now every lane knows how far it is: an eager member begins again with all of them.
+        for lane, why in nowhere.items():
+            self._changes.append(self._restart(lane, why))
 
     def _event(self, record: Any, lane: Lane | None, received: list[Message | Revoked]) -> None:
         error = record.error()
@@ -273,9 +280,6 @@ class ConfluentSubscription:
         if code == KafkaError._PARTITION_EOF:
             if lane is not None:
                 self._ends[lane.partition] = record.offset()
-        elif code in _NOWHERE:
-            if lane is not None:
-                self._changes.append(self._restart(lane, error.str()))
         elif code in _UNREADABLE and lane is not None:
             received.append(unreadable(record, lane, self._generation, error.str()))
         elif code == KafkaError._MAX_POLL_EXCEEDED:
