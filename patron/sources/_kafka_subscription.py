@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from patron.consumer.source import Message, Revoked, Stats
 from patron.errors import ConnectionLost, SourceError, Stale
 from patron.observe import log
+from patron.observe.seldom import Seldom
 from patron.slots import worker_slot
 from patron.sources import _kafka_start as starting
 from patron.sources._kafka_batches import guard
@@ -47,6 +48,9 @@ _CLOSING = 2.0
 
 _LOOK_EVERY = 1.0
 
+_SOON = 5.0
+"""After so many seconds without a broker it is told, every ten seconds."""
+
 
 class KafkaSubscription:
     """
@@ -81,6 +85,7 @@ class KafkaSubscription:
         self._paused = True
         self._held: dict[Partition, float] = {}
         self._reached = monotonic()
+        self._lines = Seldom(10.0)
         self._silent = 0
         self._look_at = 0.0
         self._changes = Changes(
@@ -273,9 +278,16 @@ class KafkaSubscription:
         self._look_at = now + _LOOK_EVERY
         if any(self._network.connected(broker.node_id) for broker in self._network.cluster.brokers()):
             self._reached = now
-        elif now - self._reached > self._source.lost_after:
-            raise ConnectionLost(f"no broker could be reached for {now - self._reached:.0f} s")
+        else:
+            self._without(now - self._reached)
         self._listen()
+
+    def _without(self, seconds: float) -> None:
+        """No broker was connected for so long."""
+        if seconds > self._source.lost_after:
+            raise ConnectionLost(f"no broker could be reached for {seconds:.0f} s")
+        if seconds > _SOON and self._lines.due() is not None:
+            log.warn("no broker can be reached", source="kafka", seconds=round(seconds))
 
     def _listen(self) -> None:
         """Notice that heartbeats ended because another static member has our name: the driver tells nobody."""

@@ -64,7 +64,8 @@ class KafkaSource:
         request_timeout: How long an answer of a broker may take.
         connect_timeout: How long finding the cluster may take, each time the source is opened.
         delivery_timeout: How long publishing a dead letter may take, all tries included.
-        lost_after: Open the source again when no broker could be reached for so long.
+        lost_after: Open the source again, as a new member, when no broker could be reached for so long; until
+            then the driver connects again by itself, and stays the member that it was.
         fetch_min_bytes: The broker answers a fetch when it has so much.
         fetch_max_wait: Or when so long has passed.
         fetch_max_bytes: The most that one fetch brings.
@@ -99,7 +100,7 @@ class KafkaSource:
     request_timeout: float = 30.0
     connect_timeout: float = 5.0
     delivery_timeout: float = 30.0
-    lost_after: float = 10.0
+    lost_after: float = 60.0
     fetch_min_bytes: int = 1
     fetch_max_wait: float = 0.5
     fetch_max_bytes: int = 50 * 1024 * 1024
