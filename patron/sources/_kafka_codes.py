@@ -6,13 +6,16 @@ The numbers: https://kafka.apache.org/protocol.html#protocol_error_codes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from patron.errors import ConnectionLost, NotASource, SourceError, Stale
 
-__all__ = ["FENCED", "GONE", "MISSING_TOPIC", "REBALANCING", "refusal"]
+__all__ = ["FENCED", "GONE", "MISSING_TOPIC", "REBALANCING", "TOPIC_EXISTS", "advice", "refusal"]
 
 MISSING_TOPIC = 3
 GONE = frozenset({22, 25})  # ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID: the group goes on without us
 REBALANCING = 27
+TOPIC_EXISTS = 36
 FENCED = 82  # FENCED_INSTANCE_ID: somebody else has our group_instance_id
 _INVALID_GROUP = frozenset(
     {23, 24, 26}
@@ -33,3 +36,12 @@ def refusal(code: int, doing: str, said: str) -> SourceError:
     if code in _UNREACHABLE:
         return ConnectionLost(text)
     return SourceError(text)
+
+
+def advice(server: str, missing: Sequence[str]) -> str:
+    """What to do about topics that are *missing*."""
+    commands = "; ".join(
+        f"kafka-topics.sh --bootstrap-server {server} --create --topic {topic}" for topic in missing
+    )
+    plural = "topics" if len(missing) > 1 else "topic"
+    return f"no {plural} {', '.join(missing)} in Kafka: set create: true, or make it with {commands}"

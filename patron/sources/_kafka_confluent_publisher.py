@@ -3,72 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from patron.correlation import message_headers
-from patron.errors import ConnectionLost, PublishFailed, SourceError
-from patron.sources._kafka_confluent_library import (
-    Client,
-    Health,
-    KafkaException,
-    producer,
-    reach,
-    translation,
-)
+from patron.errors import PublishFailed
+from patron.sources._kafka_confluent_library import Health, KafkaException, producer, reach, translation
 from patron.sources._kafka_confluent_topics import check_or_make
-from patron.sources._kafka_messages import encode_headers, encode_key
-
-if TYPE_CHECKING:
-    from patron.sources.kafka import KafkaSource
+from patron.sources._kafka_publishing import Publishing
 
 __all__ = ["ConfluentPublisher"]
 
 _CLOSING = 2.0
 
 
-class ConfluentPublisher:
-    """
-    Publishes to any topic of the cluster; connects at its first call.
+class ConfluentPublisher(Publishing):
+    """Publishes to any topic of the cluster; connects at its first call. Threads may share it."""
 
-    Messages with one key go to one partition, the same as the Java client chooses (murmur2).
-    """
+    def _connect(self) -> Any:
+        health = Health(self._source)
+        client = producer(self._source, health)
+        reach(client, self._source, health)
+        return client
 
-    def __init__(self, source: KafkaSource) -> None:
-        self._source = source
-        self._health = Health(source)
-        # Guards the two below; the library's producer may be shared by threads.
-        self._lock = threading.Lock()
-        self._producer: Client | None = None
-        self._known: set[str] = set()
-
-    def publish(
-        self,
-        topic: str,
-        body: bytes,
-        *,
-        key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        delay: float = 0.0,
+    def _send(
+        self, client: Any, topic: str, body: bytes, key: bytes | None, headers: list[tuple[str, bytes]]
     ) -> str:
-        """
-        Publish, and return ``partition:offset`` once all replicas in sync have it, within ``delivery_timeout``.
-
-        Raises:
-            PublishFailed: it may not be there. Kafka cannot delay a message, so *delay* must be 0.
-        """
-        if delay > 0:
-            raise PublishFailed(f"Kafka cannot delay a message for {delay} s: its topics are read in order")
-        client = self._open(topic)
         outcome: list[tuple[Any, Any]] = []
         try:
             client.produce(
                 topic,
                 value=body,
-                key=encode_key(key),
-                headers=encode_headers(message_headers(headers)),
+                key=key,
+                headers=headers,
                 on_delivery=lambda error, record: outcome.append((error, record)),
             )
         except (KafkaException, BufferError, TypeError, ValueError) as error:
@@ -78,16 +45,7 @@ class ConfluentPublisher:
             raise PublishFailed(str(translation(refused, f"cannot publish to {topic}")))
         return f"{record.partition()}:{record.offset()}"
 
-    def close(self) -> None:
-        """Close. May be called twice."""
-        with self._lock:
-            client, self._producer = self._producer, None
-        if client is not None:
-            with contextlib.suppress(KafkaException):
-                client.purge()
-                client.flush(_CLOSING)
-
-    def _outcome(self, client: Client, topic: str, outcome: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    def _outcome(self, client: Any, topic: str, outcome: list[tuple[Any, Any]]) -> tuple[Any, Any]:
         until = monotonic() + self._source.delivery_timeout + 1.0
         while not outcome and monotonic() < until:
             client.poll(0.1)
@@ -95,22 +53,10 @@ class ConfluentPublisher:
             raise PublishFailed(f"cannot publish to {topic}: no answer in time")
         return outcome[0]
 
-    def _open(self, topic: str) -> Client:
-        with self._lock:
-            if self._source.create and topic not in self._known:
-                self._make(topic)
-            if self._producer is None:
-                client = producer(self._source, self._health)
-                try:
-                    reach(client, self._source, self._health)
-                except ConnectionLost as error:
-                    raise PublishFailed(f"cannot publish to {topic}: {error}") from error
-                self._producer = client
-            return self._producer
+    def _check_or_make(self, topics: Sequence[str]) -> None:
+        check_or_make(self._source, topics)
 
-    def _make(self, topic: str) -> None:
-        try:
-            check_or_make(self._source, [topic])
-        except SourceError as error:
-            raise PublishFailed(f"cannot publish to {topic}: {error}") from error
-        self._known.add(topic)
+    def _drop(self, client: Any) -> None:
+        with contextlib.suppress(KafkaException):
+            client.purge()
+            client.flush(_CLOSING)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from patron.errors import NotASource, SourceError
 from patron.observe import log
-from patron.sources._kafka_codes import MISSING_TOPIC
+from patron.sources._kafka_codes import MISSING_TOPIC, TOPIC_EXISTS, advice
 from patron.sources._kafka_confluent_library import (
     MOVING,
     Client,
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_or_make"]
 
-_EXISTS = 36  # TOPIC_ALREADY_EXISTS
-
 
 def check_or_make(source: KafkaSource, topics: Sequence[str]) -> None:
     """
@@ -41,7 +39,7 @@ def check_or_make(source: KafkaSource, topics: Sequence[str]) -> None:
     reach(client, source, health)
     missing = _missing(client, source, topics)
     if missing and not source.create:
-        raise NotASource(_advice(source, missing))
+        raise NotASource(advice(source.servers[0], missing))
     if missing:
         _make(client, source, missing)
         _wait(client, source, missing)
@@ -81,7 +79,7 @@ def _done(topic: str, made: Any) -> None:
     try:
         made.result()
     except KafkaException as error:
-        if error.args[0].code() != _EXISTS:
+        if error.args[0].code() != TOPIC_EXISTS:
             raise translation(error.args[0], f"cannot make topic {topic}") from error
 
 
@@ -91,12 +89,3 @@ def _wait(client: Client, source: KafkaSource, topics: Sequence[str]) -> None:
         if monotonic() > until:
             raise SourceError(f"topics {', '.join(topics)} were made and cannot be used yet")
         sleep(0.02)
-
-
-def _advice(source: KafkaSource, missing: Sequence[str]) -> str:
-    commands = "; ".join(
-        f"kafka-topics.sh --bootstrap-server {source.servers[0]} --create --topic {topic}"
-        for topic in missing
-    )
-    plural = "topics" if len(missing) > 1 else "topic"
-    return f"no {plural} {', '.join(missing)} in Kafka: set create: true, or make it with {commands}"

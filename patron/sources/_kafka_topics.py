@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from patron.errors import NotASource
 from patron.observe import log
-from patron.sources._kafka_codes import MISSING_TOPIC
+from patron.sources._kafka_codes import MISSING_TOPIC, TOPIC_EXISTS, advice
 from patron.sources._kafka_library import Client, admin, errors, translated
 
 if TYPE_CHECKING:
     from patron.sources.kafka import KafkaSource
 
 __all__ = ["check_or_make"]
-
-_EXISTS = 36  # TOPIC_ALREADY_EXISTS
 
 
 def check_or_make(source: KafkaSource, topics: Sequence[str]) -> None:
@@ -32,7 +30,7 @@ def check_or_make(source: KafkaSource, topics: Sequence[str]) -> None:
         if not missing:
             return
         if not source.create:
-            raise NotASource(_advice(source, missing))
+            raise NotASource(advice(source.servers[0], missing))
         with translated(f"cannot make topics {', '.join(missing)}"):
             _make(client, source, missing)
     finally:
@@ -59,16 +57,7 @@ def _make(client: Client, source: KafkaSource, topics: Sequence[str]) -> None:
     }
     made = client.create_topics(dict.fromkeys(topics, about), raise_errors=False)
     for topic in made["topics"]:
-        if topic["error_code"] not in (0, _EXISTS):
+        if topic["error_code"] not in (0, TOPIC_EXISTS):
             raise errors.for_code(topic["error_code"])(topic.get("error_message") or topic["name"])
     client.wait_for_topics(list(topics), timeout_ms=source.request_timeout * 1000)
     log.info("topics made", topics=list(topics))
-
-
-def _advice(source: KafkaSource, missing: Sequence[str]) -> str:
-    commands = "; ".join(
-        f"kafka-topics.sh --bootstrap-server {source.servers[0]} --create --topic {topic}"
-        for topic in missing
-    )
-    plural = "topics" if len(missing) > 1 else "topic"
-    return f"no {plural} {', '.join(missing)} in Kafka: set create: true, or make it with {commands}"
