@@ -11,7 +11,7 @@ from typing import Any
 
 from patron.errors import ConfigError
 from patron.http.auth import Authenticator
-from patron.http.routes import RouteInfo, path_problems
+from patron.http.routes import RouteInfo, path_problems, shape
 
 __all__ = ["StaticFiles", "problems", "spa"]
 
@@ -111,6 +111,8 @@ def _hidden(settings: StaticFiles, infos: Sequence[RouteInfo]) -> Iterator[str]:
     for info in infos:
         if info.kind == "mount" and f"{settings.prefix}/".startswith(info.name.rstrip("/") + "/"):
             yield f"hidden by the mount {info.name!r}: move one of them"
+        if info.method == "GET" and shape(info.path) == shape(settings.pattern):
+            yield f"hidden by the route {info.path} of {info.handler}: move one of them"
 
 
 def _missing(settings: StaticFiles) -> Iterator[str]:
