@@ -16,6 +16,7 @@ from patron.http.body import guard
 from patron.http.bodylog import LIMIT, log_body
 from patron.http.cors import ERROR_HEADERS, CrossOrigin
 from patron.http.message import Headers
+from patron.http.remote import PROXIES, Proxies, client_address
 from patron.http.settings import HttpSettings, statuses
 from patron.observe import Operation, log, report_error
 from patron.reliability.deadline import Deadline
@@ -257,7 +258,7 @@ class Exchange:
             status=self.status,
             duration=round(time.monotonic() - self.started, 6),
             bytes=self.bytes,
-            remote=self.environ.get("REMOTE_ADDR"),
+            remote=client_address(self.environ),
         )
 
     def _tag(self) -> None:
@@ -312,6 +313,7 @@ class Instrumentation:
         self._router = router
         self._max_body = settings.max_body
         self._timeout = settings.timeout
+        self._proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self.logs_admin = settings.access_log.admin
         # Status → function that writes the access log line. Statuses without a line are left out.
         self.access = {
@@ -328,6 +330,8 @@ class Instrumentation:
         exchange = Exchange(self, environ, start_response, match)
         self.live[exchange] = None
         environ[EXCHANGE] = exchange
+        if self._proxies is not None:
+            environ[PROXIES] = self._proxies
         if self._cross_origin is not None:  # said here, since what follows may refuse the request
             environ[ERROR_HEADERS] = self._cross_origin.headers(environ.get("HTTP_ORIGIN"))
         try:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from patron import correlation, encoding
 from patron.errors import BadRequest, DecodeError, UnknownContentType, UnsupportedMediaType
 from patron.http.body import Body
+from patron.http.remote import client_address
 
 if TYPE_CHECKING:
     from patron.http.auth import Principal
@@ -130,6 +131,11 @@ class Request:
     def remote(self) -> str | None:
         """The address of the peer, which may be a proxy."""
         return self.environ.get("REMOTE_ADDR") or None
+
+    @property
+    def client(self) -> str | None:
+        """The address of the client, as far as ``http.trusted_proxies`` tell it; without them the peer's."""
+        return client_address(self.environ)
 
     @property
     def correlation_id(self) -> str:

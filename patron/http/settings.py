@@ -11,6 +11,7 @@ from typing import Any, Literal
 from patron.errors import ConfigError
 from patron.http.compression import Compression
 from patron.http.cors import Cors
+from patron.http.remote import proxy_problems
 
 __all__ = ["AccessLog", "HttpSettings", "status_list", "statuses"]
 
@@ -90,6 +91,9 @@ class HttpSettings:
         access_log: which requests are logged, and how.
         log_bodies: statuses whose answers' bodies are logged, the first 2 kB of text: ``404``, ``5xx``
             and ``400-499`` are understood.
+        trusted_proxies: addresses and networks (``10.0.0.0/8``) of our own proxies, whose
+            ``X-Forwarded-For`` is believed: ``request.client``, limits by address and the access log's
+            ``remote`` are then the client. Without any they are the peer.
         compression: which answers are compressed; None: none.
         cors: which other sites' pages may call the service; None: none.
         admin: ``open`` serves all admin routes, ``health`` only ``/alive`` and ``/ready``, ``closed`` none.
@@ -112,6 +116,7 @@ class HttpSettings:
     timeout: float | None = None
     access_log: AccessLog = field(default_factory=AccessLog)
     log_bodies: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     compression: Compression | None = None
     cors: Cors | None = None
     admin: Literal["open", "health", "closed"] = "open"
@@ -120,6 +125,8 @@ class HttpSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_bodies", tuple(self.log_bodies))
+        if not isinstance(self.trusted_proxies, str):
+            object.__setattr__(self, "trusted_proxies", tuple(self.trusted_proxies))
         problems = [*_number_problems(self), *_word_problems(self)]
         if problems:
             raise ConfigError(*problems)
@@ -197,6 +204,7 @@ def _word_problems(settings: Any) -> list[str]:
         for text in settings.log_bodies
         if not isinstance(text, str) or not statuses(text)
     ]
+    problems += [f"http: {problem}" for problem in proxy_problems(settings.trusted_proxies)]
     if not isinstance(settings.access_log, AccessLog):
         problems.append(f"http: access_log is {settings.access_log!r}: use an AccessLog")
     problems += [
