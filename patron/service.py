@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -47,6 +47,7 @@ class Inspection:
     max_request_line: int
     max_header_fields: int
     max_header: int
+    tls: Mapping[str, str | None] | None
     workers: int
     grace: float
     drain: float
@@ -183,8 +184,15 @@ class Service:
         )
 
     def inspect(self, warnings: Sequence[str] = ()) -> Inspection:
-        """What the parent process must know to start the workers."""
+        """
+        What the parent process must know to start the workers.
+
+        Raises:
+            ConfigError: the files of TLS do not hold what they should.
+        """
         own = self.http
+        if own.tls is not None and (problems := own.tls.problems()):
+            raise ConfigError(*problems)
         return Inspection(
             name=self.name,
             version=self.version,
@@ -197,6 +205,7 @@ class Service:
             max_request_line=own.max_request_line,
             max_header_fields=own.max_header_fields,
             max_header=own.max_header,
+            tls=asdict(own.tls) if own.tls is not None else None,
             workers=self.process.workers,
             grace=self.process.grace,
             drain=self.process.drain,

@@ -11,6 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, jsonify
 
 from patron import HttpSettings, ProcessSettings, Request, Route, Service
+from patron.http.caching.settings import RouteCache
 from patron.observe.log import LogSettings
 from patron.server.worker import PatronWorker
 from patron.slots import Board, Slot
@@ -42,9 +43,15 @@ blueprint.get("/view/<name>")(hello)
 
 def service() -> Service:
     """Everything on: correlation, metrics, unsampled trace, access log line to a file (standard error is one)."""
+    redis = os.environ.get("BENCHMARK_REDIS")
+    stores = {"/cached/<name>": "memory", **({"/redis/<name>": redis} if redis else {})}
+    cached = [
+        Route("GET", path, processor, cache=RouteCache(max=3600.0, store=store))
+        for path, store in stores.items()
+    ]
     return Service(
         "benchmark",
-        routes=[Route("GET", "/hello/<name>", processor)],
+        routes=[Route("GET", "/hello/<name>", processor), *cached],
         blueprints=[blueprint],
         http=HttpSettings(host="127.0.0.1", port=int(os.environ.get("BENCHMARK_PORT", "50000"))),
         log=LogSettings(),
@@ -69,7 +76,7 @@ class BareWorker(PatronWorker):  # type: ignore[misc]
             errors=list,
         )
         self.wsgi = app
-        self.limit_requests(settings.max_header, settings.max_body, settings.read_timeout)
+        self.limit_requests(settings)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:

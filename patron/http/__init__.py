@@ -12,10 +12,12 @@ from patron.http.auth import ApiKey, Authenticator, Basic, Bearer, Principal
 from patron.http.caching import RouteCache, cached, cached_app
 from patron.http.compression import Compression
 from patron.http.cors import Cors, cors
+from patron.http.limits import RateLimit
 from patron.http.message import Request, Response
 from patron.http.routes import Route, RouteInfo, delete, get, patch, post, put
 from patron.http.settings import AccessLog, HttpSettings
 from patron.http.static import StaticFiles, spa
+from patron.http.tls import Tls
 
 if TYPE_CHECKING:
     from patron.http.admin import Admin
@@ -33,12 +35,14 @@ __all__ = [
     "HttpApp",
     "HttpSettings",
     "Principal",
+    "RateLimit",
     "Request",
     "Response",
     "Route",
     "RouteCache",
     "RouteInfo",
     "StaticFiles",
+    "Tls",
     "build",
     "cached",
     "cached_app",

@@ -12,6 +12,7 @@ from patron.errors import ConfigError
 from patron.http.compression import Compression
 from patron.http.cors import Cors
 from patron.http.remote import proxy_problems
+from patron.http.tls import Tls
 
 __all__ = ["AccessLog", "HttpSettings", "status_list", "statuses"]
 
@@ -85,12 +86,14 @@ class HttpSettings:
         max_header_fields: header lines of a request.
         max_request_line: bytes of the request line.
         read_timeout: seconds for the head and for the body of a request to arrive.
+        write_timeout: seconds that a client may take nothing of its answer; after them it must take 1 kB a second.
         keepalive: seconds that an idle connection stays open; longer than the load balancer's own.
         timeout: seconds that an answer may take, where the route does not say it; None sets no limit.
             Nothing is interrupted: it is what clients and loops ask ``remaining()`` for.
         access_log: which requests are logged, and how.
         log_bodies: statuses whose answers' bodies are logged, the first 2 kB of text: ``404``, ``5xx``
             and ``400-499`` are understood.
+        tls: serve HTTPS instead of HTTP; None: HTTP.
         trusted_proxies: addresses and networks (``10.0.0.0/8``) of our own proxies, whose
             ``X-Forwarded-For`` is believed: ``request.client``, limits by address and the access log's
             ``remote`` are then the client. Without any they are the peer.
@@ -112,10 +115,12 @@ class HttpSettings:
     max_header_fields: int = 100
     max_request_line: int = 8190
     read_timeout: float = 10.0
+    write_timeout: float = 60.0
     keepalive: float = 75.0
     timeout: float | None = None
     access_log: AccessLog = field(default_factory=AccessLog)
     log_bodies: tuple[str, ...] = ()
+    tls: Tls | None = None
     trusted_proxies: tuple[str, ...] = ()
     compression: Compression | None = None
     cors: Cors | None = None
@@ -178,7 +183,7 @@ def _number_problems(settings: HttpSettings) -> list[str]:
         value = getattr(settings, name)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             problems.append(f"http: {name} is {value!r}: use a whole number from {least} to {most}")
-    for name in ("read_timeout", "keepalive", "timeout"):
+    for name in ("read_timeout", "write_timeout", "keepalive", "timeout"):
         value = getattr(settings, name)
         if name == "timeout" and value is None:
             continue
@@ -209,7 +214,7 @@ def _word_problems(settings: Any) -> list[str]:
         problems.append(f"http: access_log is {settings.access_log!r}: use an AccessLog")
     problems += [
         f"http: {name} is {getattr(settings, name)!r}: use a {kind.__name__}"
-        for name, kind in (("compression", Compression), ("cors", Cors))
+        for name, kind in (("tls", Tls), ("compression", Compression), ("cors", Cors))
         if not isinstance(getattr(settings, name), kind | None)
     ]
     return problems

@@ -1,254 +1,140 @@
-"""How a worker reads requests: in its main thread, as a whole, and only then by a thread of the pool."""
+"""A connection of a client: what was received of a request, what is left of an answer, and whose turn it is."""
 
 from __future__ import annotations
 
-import errno
-import heapq
-import selectors
+import enum
+import select
 import socket
+import ssl
 import time
-from concurrent import futures
-from functools import partial
 from typing import Any
 
-from patron.observe import log
-from patron.server.internals import TConn, ThreadWorker, Unreader, gunicorn_http
-from patron.server.reading import Incoming, State
+from patron.errors import BadRequest, HTTPError
+from patron.server import tls
+from patron.server.internals import TConn, Unreader, gunicorn_http
+from patron.server.reading import Incoming
+from patron.server.sending import LEAST_RATE, NOT_NOW, Outgoing
 
-__all__ = ["STOP_LINGER", "Connection", "ReadingWorker"]
+__all__ = ["Connection", "Phase", "Reader"]
 
-#: Seconds that a kept-alive connection stays open when the worker stops, for a request that is on its way.
-STOP_LINGER = 1.0
-#: Seconds that a closed connection is drained, so that the peer reads the answer before a reset (RFC 9112 section 9.6).
-CLOSE_LINGER = 2.0
-#: Seconds between two looks at the deadlines of the connections that are read.
-SWEEP_INTERVAL = 0.25
-#: Seconds that one write to a client may take; a reader that is slower than that loses its answer.
-WRITE_TIMEOUT = 60.0
-#: Bytes of unfinished requests that one worker holds at most.
-MAX_UNFINISHED = 64 * 1024 * 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class _Received(Unreader):  # type: ignore[misc]
-    """The bytes that the main thread has received, and then the end: a thread of the pool never waits for more."""
+class Phase(enum.Enum):
+    """Who owns a connection, and what for."""
 
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        """Nothing more."""
-        return b""
+    HANDSHAKE = "the main thread, until TLS is agreed on"
+    READING = "the main thread, until a request is there"
+    ANSWERING = "a thread of the pool"
+    WRITING = "the main thread, until the client has taken its answer"
+    CLOSING = "the main thread, until the client closes it too"
 
 
 class Connection(TConn):  # type: ignore[misc]
-    """A connection with the bytes of its unfinished request; the main thread owns it while it is read."""
+    """A connection with the bytes of its unfinished request and answer; one thread at a time owns it."""
 
-    def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any, incoming: Incoming) -> None:
+    def __init__(
+        self, cfg: Any, sock: Any, client: Any, server: Any, incoming: Incoming, write_timeout: float
+    ) -> None:
         super().__init__(cfg, sock, client, server)
         self.parser: Any
         self.incoming = incoming
+        self.outgoing = Outgoing(sock, write_timeout)
+        self.phase = Phase.READING
         self.deadline = 0.0
-        self.continued = False
-        self.closing = False
-        self.complete = True
+        self.complete = True  # whether the end of the request was received
+        self.keep = False  # whether another request may follow
+        self.arrived = 0.0  # monotonic seconds when the head of the request was complete
+        self.asked = ""  # method and target of the request that is answered
+        self.reader = Reader(self)
 
-    def resume(self) -> None:
-        """Give what was received to the parser, which then has a whole request without reading."""
+    @property
+    def remote(self) -> str:
+        """The client's address, without its port."""
+        return str(self.client[0]) if isinstance(self.client, tuple) else str(self.client)
+
+    def receive(self) -> bytes | None:
+        """Bytes that are there, None when there are none now, nothing at the end."""
+        try:
+            data: bytes = self.sock.recv(65536)  # no record of TLS is larger, so none stays in the library
+        except NOT_NOW:
+            return None
+        except OSError:
+            return b""
+        return data
+
+    def resume(self, *, flowing: bool, read_timeout: float) -> None:
+        """Give what was received to the parser; unless the body is *flowing*, it gets no more than that."""
         if self.parser is None:
             self.parser = gunicorn_http.get_parser(self.cfg, self.sock, self.client)
-            self.parser.unreader = _Received()
+            self.parser.unreader = self.reader
             self.initialized = True
         self.complete = self.incoming.complete
-        self.parser.unreader.buf.write(self.incoming.take())
+        self.arrived = self.incoming.arrived
+        self.reader.begin(flowing, expects=self.incoming.expects, timeout=read_timeout)
+        self.reader.buf.write(self.incoming.take())
+
+    def close_writing(self) -> None:
+        """
+        Say that nothing follows.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        if isinstance(self.sock, ssl.SSLSocket):
+            tls.say_goodbye(self.sock)
+        self.sock.shutdown(socket.SHUT_WR)
 
 
-class ReadingWorker(ThreadWorker):  # type: ignore[misc]
+class Reader(Unreader):  # type: ignore[misc]
     """
-    gunicorn's threaded worker, but for this: a request takes a thread only when it is there as a whole.
+    What the parser reads from: the bytes that the main thread has received, and then the end.
 
-    The main thread owns every connection until then, and again after the answer, so that a client
-    that is slow to send, or to close, costs no thread. What has no other note belongs to it.
+    Only a body that is *flowing* is read from the connection, by the thread that has the request, which
+    waits for it at most *timeout* seconds at a time, and on the whole for no less than `LEAST_RATE`.
     """
 
-    alive: bool
+    def __init__(self, conn: Connection) -> None:
+        super().__init__()
+        self._conn = conn
+        self.flowing = False
+        self.expects = False
+        self._timeout = 0.0
+        self._allowed = 0.0  # seconds that are left to wait on the whole
 
-    def init_process(self) -> None:
-        """Begin with nothing read."""
-        self._reading: set[Connection] = set()
-        self._unfinished = 0
-        self._next_sweep = 0.0
-        super().init_process()
+    def begin(self, flowing: bool, *, expects: bool, timeout: float) -> None:
+        """For the next request."""
+        self.flowing = flowing
+        self.expects = expects
+        self._timeout = self._allowed = timeout
 
-    def limit_requests(self, max_head: int, max_body: int, read_timeout: float) -> None:
-        """Bytes of the header section and of the body, and seconds that a request may take to arrive."""
-        self._max_head, self._max_body, self._read_timeout = max_head, max_body, read_timeout
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """
+        The next bytes, nothing at the end.
 
-    def busy(self) -> int:
-        """Connections that still owe or expect something; those that only linger for the peer's sake do not count."""
-        return int(self.nr_conns) - sum(conn.closing for conn in self._reading)
-
-    def end_soon(self, deadline: float) -> None:
-        """End the waits for requests: *deadline* (monotonic seconds) is for those that are on their way."""
-        linger = time.monotonic() + STOP_LINGER
-        for conn in self._reading:
-            conn.deadline = min(conn.deadline, deadline if len(conn.incoming) else linger)
-
-    def accept(self, listener: Any) -> None:
-        """Take one connection; its request may be there already."""
-        try:
-            sock, client = listener.accept()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                time.sleep(0.05)  # the connection waits in the backlog
-            return  # accept(2): what went wrong with the connection is no error of the listener
-        self.nr_conns += 1
-        incoming = Incoming(self._max_head, self._max_body)
-        conn = Connection(self.cfg, sock, client, listener.getsockname(), incoming)
-        if self.cfg.is_ssl:
-            self.enqueue_req(conn)
-        else:
-            self._await_request(conn, self._read_timeout)
-            self._on_readable(conn, sock)
-
-    def _await_request(self, conn: Connection, patience: float) -> None:
-        conn.sock.setblocking(False)
-        conn.deadline = time.monotonic() + (patience if self.alive else STOP_LINGER)
-        self._reading.add(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
-
-    def _on_readable(self, conn: Connection, sock: Any) -> None:
-        if conn not in self._reading:
-            return
-        try:
-            data = conn.sock.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+        Raises:
+            HTTPError: the client sends too slowly (408).
+            BadRequest: the client went away.
+        """
+        if not self.flowing:
+            return b""
+        if self.expects:
+            self.expects = False
+            self._conn.outgoing.sendall(_CONTINUE)
+        while (data := self._conn.receive()) is None:
+            self._wait()
         if not data:
-            self._forget(conn)
-        elif not conn.closing:
-            self._take_in(conn, data)
+            self.flowing = False
+            raise BadRequest({"error": "the body ended early"})
+        self._allowed += len(data) / LEAST_RATE
+        return data
 
-    def _take_in(self, conn: Connection, data: bytes) -> None:
-        if not len(conn.incoming):
-            conn.deadline = time.monotonic() + self._read_timeout
-        self._unfinished += len(data)
-        state = conn.incoming.feed(data)
-        if state is State.WHOLE:
-            self._hand_over(conn)
-        elif state is State.HEAD_TOO_LARGE:
-            self._refuse(conn, 431, "Request Header Fields Too Large", "the header section is over the limit")
-        elif state is State.BODY_TOO_LARGE:
-            self._refuse(conn, 413, "Content Too Large", f"at most {self._max_body} bytes are accepted")
-        elif self._unfinished > MAX_UNFINISHED:
-            self._refuse(conn, 503, "Service Unavailable", "too many unfinished requests")
-        elif state is State.CONTINUE:
-            conn.continued = True
-            self._send(conn, b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _hand_over(self, conn: Connection) -> None:
-        self._unwatch(conn)
-        conn.resume()
-        self.enqueue_req(conn)
-
-    def _unwatch(self, conn: Connection) -> None:
-        self._unfinished -= len(conn.incoming)
-        self._reading.discard(conn)
-        try:
-            self.poller.unregister(conn.sock)
-        except (KeyError, ValueError, OSError):
-            pass
-
-    def _send(self, conn: Connection, data: bytes) -> None:
-        """Send a few bytes to a socket that takes them now; one that does not is the peer's loss."""
-        try:
-            conn.sock.send(data)
-        except OSError:
-            pass
-
-    def _refuse(self, conn: Connection, status: int, phrase: str, why: str) -> None:
-        log.warn("request refused", status=status, reason=why, remote=_address(conn.client))
-        body = f'{{"error":"{phrase}","detail":"{why}"}}'.encode()
-        head = (
-            f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        self._send(conn, head.encode() + body)
-        self._linger(conn)
-
-    def _linger(self, conn: Connection) -> None:
-        """Close for writing, and read on for a moment, so that the answer is not lost to a reset."""
-        self._unfinished -= len(conn.incoming)
-        conn.incoming.take()
-        conn.closing = True
-        conn.deadline = time.monotonic() + CLOSE_LINGER
-        try:
-            conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._forget(conn)
-
-    def _forget(self, conn: Connection) -> None:
-        self._unwatch(conn)
-        self.nr_conns -= 1
-        conn.close()
-
-    def close_overdue(self) -> None:
-        now = time.monotonic()
-        if now < self._next_sweep:
-            return
-        self._next_sweep = now + SWEEP_INTERVAL
-        for conn in [c for c in self._reading if c.deadline <= now]:
-            if conn.closing or not len(conn.incoming):
-                self._forget(conn)
-            else:
-                self._refuse(conn, 408, "Request Timeout", f"not received within {self._read_timeout:g} s")
-
-    def make_room(self) -> None:
-        """When every connection is taken, those that ask for nothing go first, the longest idle before the others."""
-        if self.nr_conns < self.worker_connections:
-            return
-        idle = [conn for conn in self._reading if not len(conn.incoming)]
-        for conn in heapq.nsmallest(self.worker_connections // 20 + 1, idle, key=lambda c: c.deadline):
-            self._forget(conn)
-
-    def finish_request(self, conn: Connection, fs: futures.Future[bool]) -> None:
-        """A request is answered: wait for the next one on its connection, or close it."""
-        # With TLS the bytes may already be in the library's buffer, where no poll sees them: one request each.
-        keep = not self.cfg.is_ssl and not fs.cancelled() and fs.exception() is None and fs.result()
-        try:
-            conn.sock.setblocking(False)
-            if not keep:
-                self._reading.add(conn)
-                self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
-                self._linger(conn)
-                return
-            conn.continued = False
-            self._await_request(conn, self.cfg.keepalive)
-            if rest := conn.parser.unreader.take_buffered():
-                self._take_in(conn, rest)
-        except (OSError, ValueError, KeyError):
-            self._forget(conn)
-
-    # In a thread of the pool.
-
-    def handle(self, conn: Connection) -> bool:
-        """Parse and answer one request; returns whether the connection may carry another."""
-        if not conn.initialized:
-            return bool(super().handle(conn))
-        request = None
-        try:
-            conn.sock.settimeout(WRITE_TIMEOUT)
-            request = next(conn.parser)
-            if conn.continued or not conn.complete:
-                request._expected_100_continue = False
-            keep = self.handle_request(request, conn)
-            return conn.complete and bool(self._keepalive_after(conn, keep))
-        except (StopIteration, gunicorn_http.errors.NoMoreData):
-            return False
-        except OSError as error:
-            log.debug("connection lost", remote=_address(conn.client), error=repr(error))
-        except Exception as error:  # noqa: BLE001 - the edge of the request: the parser's refusals end here
-            self.handle_error(request, conn.sock, conn.client, error)
-        return False
-
-
-def _address(client: Any) -> str:
-    return str(client[0]) if isinstance(client, tuple) else str(client)
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._conn.sock, select.POLLIN)
+        began = time.monotonic()
+        arrived = poll.poll(1000 * max(0.0, min(self._timeout, self._allowed)))
+        self._allowed -= time.monotonic() - began
+        if not arrived:
+            self.flowing = False
+            raise HTTPError({"error": f"the body did not arrive within {self._timeout:g} s"}, status=408)

@@ -8,10 +8,12 @@ version is taken over by making that test pass again.
 ``ThreadWorker.poller``                  the selector of the main loop; callbacks are its data
 ``ThreadWorker.method_queue.defer``      wakes the main loop from any thread
 ``ThreadWorker.finish_request``          gets a connection back from the pool, in the main thread
-``ThreadWorker.handle_request``          runs the WSGI application for a parsed request
-``ThreadWorker._keepalive_after``        drains what the application did not read
+``gunicorn.http.wsgi.create``            makes the WSGI environment, and a `Response` of our class
+``Response``                             hands each piece of the answer to ``sock.sendall``
+``Body.reader``                          ``length`` or ``parser`` tell whether all of it was read
+``gunicorn.sock.ssl_context``            the context of TLS, by gunicorn's settings
 ``TConn``                                a connection: sock, client, server, parser
-``Parser.unreader.buf``                  the bytes received and not parsed yet
+``Parser.unreader``                      where the parser reads from; ``buf`` is received, not parsed yet
 ``Request._expected_100_continue``       whether the server still has to send 100 Continue
 ``Worker.PIPE``, ``set_wakeup_fd``       a byte arrives there at every signal
 ``Arbiter.handle_hup``, ``handle_int``   found by name on the instance, run in the arbiter's loop
@@ -25,12 +27,19 @@ version is taken over by making that test pass again.
 
 from __future__ import annotations
 
+from typing import Any
+
 from gunicorn import http as gunicorn_http
+from gunicorn import sock as gunicorn_sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.http import errors as parser_errors
+from gunicorn.http import wsgi as gunicorn_wsgi
+from gunicorn.http.body import ChunkedReader
 from gunicorn.http.unreader import Unreader
+from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 __all__ = [
@@ -38,8 +47,24 @@ __all__ = [
     "BaseApplication",
     "GunicornLogger",
     "HaltServer",
+    "Response",
     "TConn",
     "ThreadWorker",
     "Unreader",
+    "at_end",
     "gunicorn_http",
+    "gunicorn_sock",
+    "gunicorn_wsgi",
+    "is_chunked",
+    "parser_errors",
 ]
+
+
+def is_chunked(body: Any) -> bool:
+    """Whether the length of *body*, as the parser makes it, is only known at its end."""
+    return isinstance(body.reader, ChunkedReader)
+
+
+def at_end(body: Any) -> bool:
+    """Whether *body* was read from the connection as a whole."""
+    return (body.reader.parser is None) if is_chunked(body) else (body.reader.length == 0)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from enum import Enum
 
-__all__ = ["Incoming", "State"]
+__all__ = ["READ_AHEAD", "Incoming", "Plan", "State"]
+
+#: Given method and target of a request: the bytes that its body may have, and whether it is left on the connection.
+Plan = Callable[[str, str], tuple[int, bool]]
+
+#: Bytes of a body that are read before a thread takes the request; of a larger one the thread reads the rest.
+READ_AHEAD = 16 * 1024 * 1024
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -25,6 +33,7 @@ class State(Enum):
     MORE = "read on"
     CONTINUE = "send 100 Continue (RFC 9110 section 10.1.1), then read on"
     WHOLE = "a request is there, or something that only the parser can refuse"
+    FLOWING = "the head is there; whoever wants the body reads it from the connection"
     HEAD_TOO_LARGE = "the header section is over its limit"
     BODY_TOO_LARGE = "the chunks add up to more than the limit"
 
@@ -34,20 +43,38 @@ class Incoming:
     The bytes of one connection until they hold a whole request. One thread at a time may call.
 
     It only finds where the request ends; the parser judges it afterwards. Whatever is malformed, or
-    announces more than *max_body*, counts as whole too, so that the parser or the application
-    refuses it without reading on; `complete` tells whether the end was really seen.
+    announces more than its limit, counts as whole too, so that the parser or the application
+    refuses it without reading on; `complete` tells whether the end was really seen. *plan* is asked
+    for the limit when a body is announced; without it, *max_body* is the limit.
     """
 
-    __slots__ = ("_body_at", "_chunked", "_end", "_max_body", "_max_head", "_scanned", "complete", "data")
+    __slots__ = (
+        "_body_at",
+        "_chunked",
+        "_end",
+        "_limit",
+        "_max_body",
+        "_max_head",
+        "_plan",
+        "_scanned",
+        "arrived",
+        "complete",
+        "data",
+        "expects",
+    )
 
-    def __init__(self, max_head: int, max_body: int) -> None:
+    def __init__(self, max_head: int, max_body: int, plan: Plan | None = None) -> None:
         self._max_head = max_head
         self._max_body = max_body
+        self._plan = plan
+        self.arrived = 0.0  # monotonic seconds when the head was complete
         self._reset()
 
     def _reset(self) -> None:
         self.data = bytearray()
         self.complete = False
+        self.expects = False  # whether the client waits for 100 Continue
+        self._limit = self._max_body  # bytes of this body
         self._body_at = 0  # offset of the body, 0 until the header section is complete
         self._chunked = False
         self._end = 0  # offset behind the body, if its length is known
@@ -55,6 +82,11 @@ class Incoming:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the body of this request may have."""
+        return self._limit
 
     def feed(self, data: bytes) -> State:
         """Add *data*; says what to do next."""
@@ -79,6 +111,7 @@ class Incoming:
             return State.HEAD_TOO_LARGE if len(self.data) > self._max_head else State.MORE
         if found > self._max_head:
             return State.HEAD_TOO_LARGE
+        self.arrived = time.monotonic()
         self._body_at = self._scanned = found + len(_HEAD_END)
         return self._plan_body(bytes(self.data[: self._body_at]))
 
@@ -86,24 +119,39 @@ class Incoming:
         lengths, codings = _LENGTH.findall(head), _CODING.findall(head)
         if not lengths and not codings:
             return self._completed()
+        streams = self._ask(head)
         if codings:
             if lengths or len(codings) > 1 or codings[0].strip().lower() != b"chunked":
                 return State.WHOLE  # the parser refuses it, or the application does
             self._chunked = True
         else:
             length = _length(lengths)
-            if length is None or length > self._max_body:
+            if length is None or length > self._limit:
                 return State.WHOLE
             self._end = self._body_at + length
+            streams = streams or length > READ_AHEAD
+        self.expects = bool(_EXPECT.match(head.lstrip()))
+        if streams:
+            return State.FLOWING
         state = self._body_state()
-        return State.CONTINUE if state is State.MORE and _EXPECT.match(head) else state
+        return State.CONTINUE if state is State.MORE and self.expects else state
+
+    def _ask(self, head: bytes) -> bool:
+        """Find out what body is allowed; returns whether it stays on the connection."""
+        if self._plan is None:
+            return False
+        method, _, rest = head.lstrip().partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        self._limit, streams = self._plan(method, rest.rpartition(" ")[0])
+        return streams
 
     def _body_state(self) -> State:
         if not self._chunked:
             return self._completed() if len(self.data) >= self._end else State.MORE
-        if len(self.data) - self._body_at > 2 * self._max_body + _MAX_LINE:
+        received = len(self.data) - self._body_at
+        if received > 2 * self._limit + _MAX_LINE:
             return State.BODY_TOO_LARGE  # the frames count too: one byte a chunk is an attack
-        return self._scan_chunks()
+        state = self._scan_chunks()
+        return State.FLOWING if state is State.MORE and received > READ_AHEAD else state
 
     def _completed(self) -> State:
         self.complete = True
@@ -122,7 +170,7 @@ class Incoming:
                 return self._trailers_state(line_end)
             following = line_end + 2 + length + 2
             if following > len(self.data):
-                return State.BODY_TOO_LARGE if length > self._max_body else State.MORE
+                return State.BODY_TOO_LARGE if length > self._limit else State.MORE
             self._scanned = following
 
     def _trailers_state(self, line_end: int) -> State:

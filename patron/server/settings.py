@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 from typing import Any
 
+from patron.server import tls
 from patron.service import Inspection
 
 __all__ = ["gunicorn_settings"]
@@ -38,6 +39,7 @@ def gunicorn_settings(inspection: Inspection) -> dict[str, Any]:
         "errorlog": "-",
         "logger_class": "patron.server.logger.ServerLog",
         "loglevel": "warning",
+        **(tls.gunicorn_settings(inspection.tls) if inspection.tls is not None else {}),
     }
 
 

@@ -16,7 +16,7 @@ from patron.errors import ConfigError, MissingExtra, NotASource
 from patron.live import LiveService
 from patron.observe import log
 from patron.server import run
-from patron.server.connections import ReadingWorker
+from patron.server.answering import AnsweringWorker
 from patron.server.parent import die_with_parent, signal_at_parents_death, unblock_signals
 from patron.slots import Slot
 from patron.supervisor import describe_work
@@ -29,7 +29,7 @@ _ORPHANED = signal.SIGUSR2
 _WATCHED = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, _ORPHANED)
 
 
-class PatronWorker(ReadingWorker):
+class PatronWorker(AnsweringWorker):
     """
     Reads requests in the main thread, runs them in the pool, and the rest of the service beside them.
 
@@ -95,8 +95,7 @@ class PatronWorker(ReadingWorker):
         self.live = opener(run.slot_of(self), run.state().metrics_directory)
         self.live.on_end = self._ask_end
         self.wsgi = self.live.app
-        settings = self.live.service.http
-        self.limit_requests(settings.max_header, settings.max_body, settings.read_timeout)
+        self.limit_requests(self.live.service.http, self.live.app.intake)
 
     def _fail_boot(self, error: Exception) -> None:
         status = 2 if isinstance(error, ConfigError) else 1
@@ -147,6 +146,7 @@ class PatronWorker(ReadingWorker):
         while (number := self._next(self._signals)) is not None:
             if number == signal.SIGHUP:
                 if self.alive:
+                    self.renew_certificates()
                     self.live.call_sighup()
                 continue
             self.alive = False
@@ -222,7 +222,7 @@ class PatronWorker(ReadingWorker):
 
     def _exit(self, deadline: float) -> None:
         """Report what is left, flush, and end the process."""
-        abandoned = [describe_work(work) for work in self.live.in_flight()]
+        abandoned = [describe_work(work) for work in (*self.live.in_flight(), *self.unsent())]
         errors = self.live.errors()
         status = 1 if abandoned or errors else 0
         if abandoned:
