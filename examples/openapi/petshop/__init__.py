@@ -1,0 +1,1 @@
+"""A shop for pets whose OpenAPI document was written first."""
