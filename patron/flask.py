@@ -17,11 +17,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask
 
@@ -41,6 +42,9 @@ from patron.observe.trace import TraceSettings
 from patron.service import Service
 from patron.slots import Slot
 from patron.supervisor import ProcessSettings, RestartPolicy
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["FlaskService", "Patron", "Plugged", "patron_blueprint"]
 
@@ -134,10 +138,14 @@ class Patron:
             raise ConfigError(f"{app!r} is no Flask application")
         if "patron" in app.extensions:
             raise ConfigError(f"{app!r} has the plug-in already: plug in once")
-        service = FlaskService(app, app.name if self._name is None else self._name, **self._options)
+        name = app.name if self._name is None else self._name
+        service = FlaskService(app, name=name, **self._options)
         if service.components and _is_among_strangers():
             _refuse(service)
-        plugged = Plugged(app, service, self._logs)
+        if self._logs:
+            log.start(name, service.version, service.log)
+            _remove_default_handler(app)
+        plugged = Plugged(app, partial(FlaskService, name=name, **self._options), self._logs)
         app.extensions["patron"] = plugged
         # What Patron's worker class looks for on the application that gunicorn loads.
         app.open_in_worker = plugged.open_in_worker  # type: ignore[attr-defined]
@@ -146,9 +154,12 @@ class Patron:
 class FlaskService(Service):
     """The description of a service whose HTTP side is a Flask application with the plug-in."""
 
-    def __init__(self, app: flask.Flask, name: str, **options: Any) -> None:
+    def __init__(self, app: flask.Flask, *, name: str, **options: Any) -> None:
         self._flask = app
         super().__init__(name, **options)
+
+    def _http_problems(self) -> list[str]:
+        return []  # the routes are Flask's, and it has checked them
 
     def build_http(self, admin: http.Admin) -> http.HttpApp:
         """The WSGI application of this service: the Flask application, with *admin* behind its admin routes."""
@@ -166,14 +177,14 @@ class Plugged:
     """
     The plug-in in one application: ``app.extensions["patron"]``.
 
-    *service* describes the whole, for ``patron run``, and for `patron.testing.Running`.
+    It keeps no strong reference to the application: one that nobody has any more is freed at once.
     """
 
-    def __init__(self, app: flask.Flask, service: FlaskService, logs: bool) -> None:
-        self.service = service
-        self._app = app
+    def __init__(self, app: flask.Flask, describe: Callable[[flask.Flask], FlaskService], logs: bool) -> None:
+        self._app = weakref.ref(app)
+        self._describe = describe
         self._logs = logs
-        self._layer = web.Layer(app.wsgi_app, self._served, self._open)
+        self._layer = web.Layer(_weakly(app.wsgi_app, app), self._served, self._open)
         self._making = threading.Lock()  # guards _alone
         self._alone: _Alone | None = None
         self._replaced: dict[str, Any] = {}
@@ -181,8 +192,17 @@ class Plugged:
         # Both are weak, so that an application that a test made is forgotten after it.
         flask.request_started.connect(self._layer.on_request, app)
         flask.got_request_exception.connect(self._layer.on_exception, app)
-        if logs:
-            _log_for(app, service)
+
+    @property
+    def service(self) -> FlaskService:
+        """The description of the whole, for ``patron run``, and for `patron.testing.Running`."""
+        return self._describe(self._living())
+
+    def _living(self) -> flask.Flask:
+        app = self._app()
+        if app is None:
+            raise ConfigError("the application of this plug-in is gone: keep a reference to it")
+        return app
 
     def replace(self, **resources: Any) -> None:
         """
@@ -191,9 +211,10 @@ class Plugged:
         Raises:
             ConfigError: the application has no resource of that name.
         """
-        unknown = sorted(set(resources) - set(self.service.resources))
+        opens = self.service.resources
+        unknown = sorted(set(resources) - set(opens))
         if unknown:
-            known = ", ".join(sorted(self.service.resources)) or "none"
+            known = ", ".join(sorted(opens)) or "none"
             raise ConfigError(f"resources {unknown} cannot be replaced: the application has {known}")
         self._replaced.update(resources)
 
@@ -210,13 +231,13 @@ class Plugged:
 
     def open_in_worker(self, slot: Slot, metrics_directory: Path) -> LiveService:
         """Make everything live in this worker; Patron's worker class calls it, once, after the fork."""
-        service, _ = config.with_environment(self.service)
+        service = _overlaid(self.service)
         theirs = not self._logs and _logs_itself()
         live = service.open(slot=slot, metrics_directory=metrics_directory)
         if theirs:
             rootlog.remove()  # every line would be there twice
         else:
-            _remove_default_handler(self._app)
+            _remove_default_handler(self._living())
         return live
 
     # Under another server.
@@ -235,8 +256,8 @@ class Plugged:
     def _made(self) -> _Alone:
         with self._making:
             if self._alone is None or self._alone.process != os.getpid():
-                service, _ = config.with_environment(self.service)
-                if service.components and not self._app.testing:
+                service = _overlaid(self.service)
+                if service.components and not self._living().testing:
                     _refuse(service)
                 self._alone = _Alone(service, self._replaced, self.close)
             return self._alone
@@ -325,9 +346,28 @@ class _Alone:
         return ()
 
 
+def _weakly(inner: WSGIApplication, app: flask.Flask) -> WSGIApplication:
+    """*inner*, without keeping *app* alive when it is just its method, as long as nobody has wrapped it."""
+    if getattr(inner, "__self__", None) is not app:
+        return inner
+    method = weakref.WeakMethod(inner)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        return method()(environ, start_response)  # type: ignore[misc]
+
+    return application
+
+
 def _lent(value: Any) -> Iterator[Any]:
     """A resource that is the test's own: a generator, so that nothing of it is closed."""
     yield value
+
+
+def _overlaid(service: Service) -> Service:
+    """*service* with the ``PATRON_*`` variables on top, if there are any."""
+    if not any(name.startswith("PATRON_") for name in os.environ):
+        return service  # an application that is made for each test should not wait
+    return config.with_environment(service)[0]
 
 
 def _observe(service: Service) -> None:
@@ -344,11 +384,6 @@ def _observe(service: Service) -> None:
 def _logs_itself() -> bool:
     """Whether somebody else has decided where the lines of all loggers go."""
     return any(not isinstance(handler, rootlog.LineHandler) for handler in logging.getLogger().handlers)
-
-
-def _log_for(app: flask.Flask, service: Service) -> None:
-    log.start(service.name, service.version, service.log)
-    _remove_default_handler(app)
 
 
 def _remove_default_handler(app: flask.Flask) -> None:

@@ -64,11 +64,8 @@ class PluggedApp(HttpApp):
         self.resources: Mapping[str, Any] | None = None
         # The keys are what is answered now. Each thread adds and removes its own only, so it needs no lock.
         self.live: dict[Watch, None] = {}
-        self.access: dict[int, Callable[..., None]] = {
-            status: getattr(log, level)
-            for status in range(100, 1000)
-            if (level := settings.access_log.level_of(status)) is not None
-        }
+        self._access = settings.access_log
+        self._writers: dict[int, Callable[..., None] | None] = {}
         self._application = application
         self._pages = pages
         self._paths = frozenset(info.path for info in pages.routes() if info.kind == "admin")
@@ -103,6 +100,13 @@ class PluggedApp(HttpApp):
         """How requests to *pattern* are observed."""
         found = self._endpoints.get(pattern)
         return found or self._endpoints.setdefault(pattern, Endpoint(pattern, self._application))
+
+    def writer(self, status: int) -> Callable[..., None] | None:
+        """What writes the access log line of an answer with *status*, None for no line."""
+        if status not in self._writers:
+            level = self._access.level_of(status)
+            self._writers[status] = None if level is None else getattr(log, level)
+        return self._writers[status]
 
     def serve(
         self, inner: Application, environ: dict[str, Any], start_response: Any, *, opened: Callable[[], None]

@@ -36,10 +36,10 @@ class Home(Protocol):
     """What all requests of one application share."""
 
     live: dict[Watch, None]
-    access: dict[int, Callable[..., None]]
     resources: Mapping[str, Any] | None
 
     def endpoint(self, pattern: str) -> Endpoint: ...
+    def writer(self, status: int) -> Callable[..., None] | None: ...
 
 
 class Watch:
@@ -181,7 +181,7 @@ class Watch:
             self._end()
 
     def _log(self) -> None:
-        write = self._home.access.get(self.status)
+        write = self._home.writer(self.status)
         if write is not None:
             write(
                 "request",
