@@ -19,6 +19,7 @@ from patron.component import Verdict, Work
 from patron.errors import ServiceError
 from patron.health import Check, Checks
 from patron.observe import log
+from patron.profiling import Profiler
 from patron.slots import Slot, run_directory, worker_slot
 from patron.supervisor import Supervisor
 
@@ -74,6 +75,7 @@ class LiveService:
             metrics_directory=metrics_directory,
             error_reporter=service.error_reporter,
         )
+        self.profiler = self._profiler()
         self.app = service.build_http(_Admin(self))
         self.resources = registry.Resources()
         self.supervisor = Supervisor(
@@ -93,6 +95,16 @@ class LiveService:
         self._threads: list[threading.Thread] = []
         self._published = threading.Event()  # set: publish now
         log.on_fatal(self._fatal)
+
+    def _profiler(self) -> Profiler:
+        if self.slot is None or self._run_directory is None:
+            return Profiler()
+        return Profiler(self._run_directory / "profiles", self.slot.index, self._workers)
+
+    def _workers(self) -> dict[int, int]:
+        """The workers that answer what others ask, as `_publish_states` does."""
+        states = self.slot.board.states() if self.slot is not None else ()
+        return {state.slot: state.pid for state in states if state.pid and not state.draining}
 
     # Starting.
 
@@ -206,8 +218,15 @@ class LiveService:
     def _publish_states(self) -> None:
         while not self.supervisor.stop_signal.is_set():
             self.publish()
+            self._answer_profiles()
             self._published.wait(PUBLISH_INTERVAL)
             self._published.clear()
+
+    def _answer_profiles(self) -> None:
+        try:
+            self.profiler.poll()
+        except Exception as error:  # noqa: BLE001 - whatever is in that directory, the states go on
+            log.error("profile cannot be answered", exc_info=error)
 
     def publish(self) -> None:
         """Tell the other workers how this one is."""
@@ -231,12 +250,14 @@ class LiveService:
     def stop(self, deadline: float) -> None:
         """Stop every intake at once; *deadline* (monotonic seconds) is when the budget is over."""
         self.draining = True
+        self.profiler.stop()
         self.supervisor.stop(deadline)
         self._published.set()
 
     def working(self) -> bool:
         """Whether something other than HTTP is still at work: the start, a hook, a component."""
-        return self.supervisor.running() or any(thread.is_alive() for thread in self._threads)
+        threads = any(thread.is_alive() for thread in self._threads)
+        return self.supervisor.running() or threads or self.profiler.working()
 
     def close(self) -> Callable[[], bool]:
         """
@@ -314,6 +335,9 @@ class _Admin:
 
     def components(self) -> Sequence[Mapping[str, Any]]:
         return self._live.describe()
+
+    def profiler(self) -> Profiler:
+        return self._live.profiler
 
 
 @contextmanager

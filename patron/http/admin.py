@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import ipaddress
-import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from patron import encoding
 from patron.component import Verdict
 from patron.errors import MethodNotAllowed, NotFound
 from patron.http.auth import Authenticator, identify
 from patron.http.message import Request
+from patron.http.pprof import Handler, Page, pages
 from patron.http.router import Endpoint
 from patron.http.settings import HttpSettings
 from patron.observe import log, metrics
+from patron.profiling import Profiler
 
-__all__ = ["Admin", "endpoints"]
+__all__ = ["Admin", "Profiled", "endpoints"]
 
 _JSON = "application/json; charset=utf-8"
-_TEXT = "text/plain; charset=utf-8"
-_HTML = "text/html; charset=utf-8"
 
 
 class Admin(Protocol):
@@ -34,15 +30,13 @@ class Admin(Protocol):
     def components(self) -> Sequence[Mapping[str, Any]]: ...
 
 
-class Page(NamedTuple):
-    """One answer of an admin route."""
+@runtime_checkable
+class Profiled(Protocol):
+    """An admin side that has a say in how profiles are taken; for others this process takes its own."""
 
-    status: str
-    content_type: str
-    body: bytes
+    def profiler(self) -> Profiler: ...
 
 
-Handler = Callable[[], Page]
 Guard = Callable[[dict[str, Any]], None]
 
 
@@ -55,34 +49,34 @@ def endpoints(
     debug_authenticator: Authenticator | None = None,
 ) -> dict[str, Endpoint]:
     """Path → endpoint of every admin route that *settings* leave open."""
-    pages: dict[str, tuple[Handler, Guard]] = {}
+    open_pages: dict[str, tuple[Handler, Guard]] = {}
     if settings.admin != "closed":
-        pages["/alive"] = (lambda: _verdict(admin.alive, "alive"), _everybody)
-        pages["/ready"] = (lambda: _verdict(admin.ready, "ready"), _everybody)
+        open_pages["/alive"] = (lambda environ: _verdict(admin.alive, "alive"), _everybody)
+        open_pages["/ready"] = (lambda environ: _verdict(admin.ready, "ready"), _everybody)
     if settings.admin == "open":
-        pages["/metrics"] = (_metrics, _everybody)
+        open_pages["/metrics"] = (_metrics, _everybody)
         guard = _debug_guard(settings.debug, debug_authenticator)
         for path, handler in _debug_pages(settings.admin_prefix, admin, name, version).items():
-            pages[path] = (handler, guard)
+            open_pages[path] = (handler, guard)
     return {
         settings.admin_prefix + path: Endpoint(settings.admin_prefix + path, _application(*page), admin=True)
-        for path, page in pages.items()
+        for path, page in open_pages.items()
     }
 
 
-def _debug_pages(prefix: str, admin: Admin, name: str, version: str) -> dict[str, Handler]:
-    def components() -> Page:
+def _debug_pages(prefix: str, admin: Admin, name: str, version: str) -> Mapping[str, Handler]:
+    def components(environ: dict[str, Any]) -> Page:
         return _json({"name": name, "version": version, "components": list(admin.components())})
 
-    def index() -> Page:
-        return _index(f"{prefix}/debug/pprof/")
-
+    profiler = admin.profiler() if isinstance(admin, Profiled) else Profiler()
+    profiles = pages(f"{prefix}{_PPROF}", profiler, name)
     return {
         "/debug/components": components,
-        "/debug/pprof": index,
-        "/debug/pprof/": index,
-        "/debug/pprof/threads": _threads,
+        **{_PPROF + path: handler for path, handler in profiles.items()},
     }
+
+
+_PPROF = "/debug/pprof"
 
 
 def _application(handler: Handler, guard: Guard) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
@@ -94,9 +88,9 @@ def _application(handler: Handler, guard: Guard) -> Callable[[dict[str, Any], An
             return []
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed(headers={"Allow": "GET, HEAD, OPTIONS"})
-        page = handler()
+        page = handler(environ)
         headers = [("Content-Type", page.content_type), ("Content-Length", str(len(page.body)))]
-        start_response(page.status, [*headers, ("Cache-Control", "no-store")])
+        start_response(page.status, [*headers, *page.headers, ("Cache-Control", "no-store")])
         return [] if method == "HEAD" else [page.body]
 
     return application
@@ -116,37 +110,12 @@ def _verdict(ask: Callable[[], Verdict], word: str) -> Page:
     return _json({"status": word if verdict.ok else f"not {word}", "reasons": list(verdict.reasons)}, status)
 
 
-def _metrics() -> Page:
+def _metrics(environ: dict[str, Any]) -> Page:
     body, content_type = metrics.exposition()
     return Page("200 OK", content_type, body)
 
 
-# ------------------------------------------------------------------ /debug
-
-
-_PAGES = {"threads": "what every thread does now, as text"}
-
-
-def _index(root: str) -> Page:
-    rows = "".join(
-        f'<li><a href="{root}{path}">{path}</a>: {html.escape(text)}</li>' for path, text in _PAGES.items()
-    )
-    return Page(
-        "200 OK", _HTML, f"<!doctype html><title>pprof</title><h1>pprof</h1><ul>{rows}</ul>\n".encode()
-    )
-
-
-def _threads() -> Page:
-    known = {thread.ident: thread for thread in threading.enumerate()}
-    frames = sys._current_frames()
-    parts = []
-    for ident, frame in frames.items():
-        thread = known.get(ident)
-        title = (
-            f"{thread.name}{' (daemon)' if thread.daemon else ''}" if thread else "not started by threading"
-        )
-        parts.append(f"thread {ident} {title}\n{''.join(traceback.format_stack(frame))}")
-    return Page("200 OK", _TEXT, "\n".join([f"{len(parts)} threads\n", *parts]).encode("utf-8", "replace"))
+# ------------------------------------------------------------------ who may see /debug
 
 
 def _everybody(environ: dict[str, Any]) -> None:

@@ -126,7 +126,7 @@ def test_threads_are_shown_with_their_names_and_what_they_do():
         thread.join()
     assert answer.content_type == "text/plain; charset=utf-8"
     assert "vladimir" in answer.text
-    assert "in waiting_for_godot" in answer.text
+    assert "<locals>.waiting_for_godot\n" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/debug/pprof", "/debug/pprof/"])
