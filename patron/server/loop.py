@@ -127,8 +127,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         try:
             event = tls.handshake(conn.sock)
         except (OSError, ValueError) as error:
-            log.debug("TLS handshake failed", remote=conn.remote, error=str(error))
-            self._forget(conn)
+            self._refuse_handshake(conn, error)
             return
         if event:
             self.poller.modify(conn.sock, event, partial(self._on_handshake, conn))
@@ -136,6 +135,17 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         self._unwatch(conn)
         self._await_request(conn, self._settings.read_timeout)
         self._on_readable(conn)
+
+    def _refuse_handshake(self, conn: Connection, error: Exception) -> None:
+        if not tls.is_plain_http(error):
+            log.debug("TLS handshake failed", remote=conn.remote, error=str(error))
+            self._forget(conn)
+            return
+        answer = self._refusals.answer(
+            400, "this port speaks TLS: use https", received=b"", remote=conn.remote, began=time.monotonic()
+        )
+        tls.send_plainly(conn.sock, answer)
+        self._linger(conn)
 
     # Watching.
 

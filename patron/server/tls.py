@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from patron.server.internals import gunicorn_sock
 
-__all__ = ["context", "gunicorn_settings", "handshake", "say_goodbye", "wrap"]
+__all__ = [
+    "context",
+    "gunicorn_settings",
+    "handshake",
+    "is_plain_http",
+    "say_goodbye",
+    "send_plainly",
+    "wrap",
+]
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -71,9 +81,18 @@ def handshake(sock: ssl.SSLSocket) -> int:
     return 0
 
 
+def is_plain_http(error: Exception) -> bool:
+    """Whether a handshake failed with *error* because the client speaks HTTP."""
+    return getattr(error, "reason", None) == "HTTP_REQUEST"
+
+
+def send_plainly(sock: ssl.SSLSocket, data: bytes) -> None:
+    """Send *data* as it is to a client that speaks no TLS."""
+    with contextlib.suppress(OSError):
+        socket.socket.send(sock, data)
+
+
 def say_goodbye(sock: ssl.SSLSocket) -> None:
     """Tell the client that nothing was cut off at the end (RFC 8446, section 6.1), without waiting for its answer."""
-    try:
+    with contextlib.suppress(OSError, ValueError):  # it waits for the client's own, or the client is gone
         sock.unwrap()
-    except (OSError, ValueError):
-        pass  # it goes when the client's own comes, or the client is gone
