@@ -20,6 +20,7 @@ Head = list[tuple[str, str]]
 ERROR_HEADERS = "patron.error_headers"
 """Where the WSGI environment holds the headers that an answer to an error gets as well."""
 
+_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-f:.]+\](:\d+)?", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ASKS_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _ASKS_HEADERS = "HTTP_ACCESS_CONTROL_REQUEST_HEADERS"
@@ -89,7 +90,7 @@ def _origin_problems(origin: Any) -> Iterator[str]:
     usual = _DEFAULT_PORTS.get(parts.scheme)
     host = parts.netloc.rpartition(":")[0] if port is not None and port == usual else parts.netloc
     wanted = f"{parts.scheme}://{host}".lower()
-    if not parts.scheme or not parts.hostname or "@" in host or not wanted.isascii() or " " in wanted:
+    if not parts.scheme or not _HOST.fullmatch(host):
         yield f"{origin!r} is no origin: write https://shop.example, with its port if that is not the usual one"
     elif origin != wanted:
         yield f"{origin!r} is nothing that a browser sends: write {wanted}"
