@@ -17,6 +17,7 @@ from typing import Any
 from patron.component import Component, Describes, NamesWork, ReportsReadiness, Stop, Verdict, Work
 from patron.errors import ComponentFailed, ConfigError
 from patron.observe import log
+from patron.reasons import told
 
 __all__ = ["ProcessSettings", "RestartPolicy", "Supervisor", "describe_work"]
 
@@ -151,7 +152,7 @@ class _Entry:
             wait=round(wait, 3),
             restarts=self.restarts,
             failures_in_window=len(self._failures),
-            error=repr(self.error),
+            error=self.error and told(self.error),
             exc_info=self.error if first else None,
         )
 
@@ -163,7 +164,7 @@ class _Entry:
             "type": type(self.component).__name__,
             "state": self.state,
             **({"restarts": self.restarts} if self.policy else {}),
-            **({"error": repr(self.error)} if self.error else {}),
+            **({"error": told(self.error)} if self.error else {}),
             **info,
         }
 
@@ -187,7 +188,7 @@ def _info(component: Component) -> Mapping[str, Any]:
     try:
         return dict(component.info())
     except Exception as error:  # noqa: BLE001 - user code: the description must not end the service
-        return {"info_error": repr(error)}
+        return {"info_error": told(error)}
 
 
 class Supervisor:
@@ -288,7 +289,7 @@ def _work(entry: _Entry) -> Sequence[Work]:
         try:
             named = [Work(f"{component.name}: {w.what}", w.since, w.thread) for w in component.in_flight()]
         except Exception as error:  # noqa: BLE001 - user code: the report goes on without it
-            log.warn("component cannot name its work", component=component.name, error=repr(error))
+            log.warn("component cannot name its work", component=component.name, error=told(error))
     if named or thread is None or not thread.is_alive():
         return named
     return [Work(f"component {component.name}", entry.started, thread.ident)]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from patron.clients._amqp_delivery import Delivery, Room
 from patron.errors import ConfigError, MissingExtra, PublishFailed
+from patron.reasons import innermost
 from patron.reliability import RetryPolicy
 
 try:
@@ -205,10 +206,12 @@ class Link:
 
     def _on_lost(self, driver: Any, error: BaseException) -> None:
         self._open, self._blocked = False, None
-        self._trouble = f"RabbitMQ at {self._settings.shown}: {error!r}"
+        self._trouble = f"RabbitMQ at {self._settings.shown}: {innermost(error)}"
         for outlet in self._outlets.values():
             outlet.lost(
-                PublishFailed(f"the connection was lost before a confirm, it may be there: {error!r}")
+                PublishFailed(
+                    f"the connection was lost before a confirm, it may be there: {innermost(error)}"
+                )
             )
         if self._closing:
             self._driver = None

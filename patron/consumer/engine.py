@@ -30,6 +30,7 @@ from patron.consumer.worker import Tools, Worker, describe
 from patron.errors import ConnectionLost, NotASource, SourceError, Stale
 from patron.observe import log
 from patron.observe.instrument import Instrument
+from patron.reasons import told
 
 __all__ = ["Engine"]
 
@@ -92,6 +93,7 @@ class Engine:
         )
         topic = settings.dead_letter_topic(name)
         self._letters = None if topic is None else DeadLetters(source, topic)
+        self._state = State()
         tools = Tools(
             name=name,
             process=process,
@@ -104,13 +106,13 @@ class Engine:
             clock=clock,
             now=now,
             batched=settings.batch is not None,
+            unburied=self._state.bury_later,
             dedupe=settings.batch is not None and settings.batch.dedupe,
         )
         self._workers = [
             Worker(f"{name}-worker-{number}", tools, self._desk, hand)
             for number, hand in enumerate(self._hands)
         ]
-        self._state = State()
         self._watcher = Watcher(name, self._state, self._metrics, now, on_caught_up)
         self._settler = Settler(name, self._desk, self._metrics, clock, self._state.note)
         self._prepared = False
@@ -143,7 +145,7 @@ class Engine:
             "lag": state.stats.lag,
             "held": self._held,
             "in_flight": self._desk.in_hand,
-            "trouble": state.trouble,
+            "trouble": "; ".join(state.troubles()) or None,
         }
 
     def verdict(self) -> Verdict:
@@ -284,7 +286,7 @@ class Engine:
                 self._settler.acknowledge(subscription)
             self._settler.acknowledge(subscription)
         except SourceError as error:
-            log.warn("lanes given up before all was settled", consumer=self._name, error=repr(error))
+            log.warn("lanes given up before all was settled", consumer=self._name, error=told(error))
         self._revoke(lanes)
 
     # Leases, statistics, keeping alive
@@ -302,7 +304,7 @@ class Engine:
             except ConnectionLost:
                 raise
             except SourceError as error:
-                log.debug("backlog not known", consumer=self._name, error=repr(error))
+                log.debug("backlog not known", consumer=self._name, error=told(error))
 
     def _extend(self, subscription: Subscription) -> None:
         held = [*self._desk.held(), *self._settler.finished]
@@ -315,7 +317,7 @@ class Engine:
         except ConnectionLost:
             raise
         except SourceError as error:
-            log.warn("leases not extended", consumer=self._name, messages=len(held), error=repr(error))
+            log.warn("leases not extended", consumer=self._name, messages=len(held), error=told(error))
 
     def _keep_alive(self, subscription: Subscription) -> None:
         real = monotonic()
@@ -346,7 +348,7 @@ class Engine:
         self._state.phase, self._state.failures = "reconnecting", failures
         if self._state.trouble is None:
             log.warn(
-                "source is lost, it is opened again", consumer=self._name, dropped=dropped, error=repr(error)
+                "source is lost, it is opened again", consumer=self._name, dropped=dropped, error=told(error)
             )
         self._state.note(f"source is lost: {error or type(error).__name__}")
 
@@ -429,6 +431,6 @@ class _logged(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
         if isinstance(error, Exception):
-            log.warn(self._event, consumer=self._consumer, error=repr(error))
+            log.warn(self._event, consumer=self._consumer, error=told(error))
             return True
         return False

@@ -9,6 +9,7 @@ from patron.consumer.metrics import ConsumerMetrics
 from patron.consumer.source import Message, Subscription
 from patron.errors import ConnectionLost, SourceError, Stale
 from patron.observe import log
+from patron.reasons import told
 from patron.reliability.retry import RetryPolicy
 
 __all__ = ["Settler"]
@@ -147,7 +148,7 @@ class Settler:
         self._not_before = self._clock() + _AGAIN.delay(self._failures)
         self._metrics.errors.inc()
         if self._failures == 1:
-            log.error("settling failed, it is tried again", consumer=self._name, error=repr(error))
+            log.error("settling failed, it is tried again", consumer=self._name, error=told(error))
             self._trouble(f"cannot settle: {error}")
 
     def _accepted(self) -> None:

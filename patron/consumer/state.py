@@ -16,10 +16,11 @@ __all__ = ["State"]
 @dataclass(slots=True)
 class State:
     """
-    The state of one run. Any thread may read; only the owner of the subscription writes.
+    The state of one run. Any thread may read; only the owner of the subscription writes, but for *unburied*.
 
     *phase* is one of starting, running, reconnecting, draining, ended. *last_poll* and
-    *trouble_since* are monotonic seconds. *quiet*: the last poll brought nothing.
+    *trouble_since* are monotonic seconds. *quiet*: the last poll brought nothing. *unburied*, which the
+    workers write: a dead letter could not be published, and until when (monotonic) that is news.
     """
 
     phase: str = "starting"
@@ -32,12 +33,23 @@ class State:
     failures: int = 0
     trouble: str | None = None
     trouble_since: float = 0.0
+    unburied: tuple[str, float] = ("", 0.0)
 
     def note(self, trouble: str | None) -> None:
         """Something is wrong, or (None) right again."""
         if trouble is not None and self.trouble is None:
             self.trouble_since = monotonic()
         self.trouble = trouble
+
+    def troubles(self) -> list[str]:
+        """Everything that is wrong now."""
+        unburied, until = self.unburied
+        return [*([self.trouble] if self.trouble else []), *([unburied] if monotonic() < until else [])]
+
+    def bury_later(self, error: str, delay: float) -> None:
+        """A dead letter was not published because of *error*; it is tried again in *delay* seconds."""
+        # Until well after the next try, which says it again when it fails, too.
+        self.unburied = f"dead letters cannot be published: {error}", monotonic() + 2 * delay + 5.0
 
     def catches_up(self, held: int) -> bool:
         """Whether now, with *held* messages in hand, everything is processed that was there at the start."""
@@ -61,6 +73,8 @@ class State:
             yield "has ended"
         if self.trouble is not None:
             yield f"{self.trouble}, for {monotonic() - self.trouble_since:.0f} s"
+        if monotonic() < self.unburied[1]:
+            yield self.unburied[0]
         age = 0.0 if self.last_poll is None else monotonic() - self.last_poll
         if age > settings.max_poll_age:
             yield f"has not polled for {age:.0f} s, more than {settings.max_poll_age:g} s"

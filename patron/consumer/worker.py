@@ -21,6 +21,7 @@ from patron.errors import DecodeError, Reject
 from patron.observe import log
 from patron.observe.instrument import Instrument, Operation
 from patron.observe.reporting import report_error
+from patron.reasons import told
 from patron.reliability.retry import RetryPolicy
 
 __all__ = ["Tools", "Worker", "describe"]
@@ -47,6 +48,7 @@ class Tools:
     clock: Callable[[], float]
     now: Callable[[], float]
     batched: bool
+    unburied: Callable[[str, float], None]
     dedupe: bool = False
 
 
@@ -222,10 +224,11 @@ class Worker:
         entry.verdict = verdict
         self._tools.metrics.errors.inc()
         delay = _PUBLISHING.delay(verdict.publish_failures)
+        self._tools.unburied(told(error), delay)
         log.error(
             "dead letter not published, the message stays",
             message=str(entry.message),
-            error=repr(error),
+            error=told(error),
             failures=verdict.publish_failures,
             next_try=round(delay, 3),
         )
@@ -245,7 +248,7 @@ class Worker:
         if decision.action is Action.RETRY:
             log.warn(
                 "message failed, it is tried again",
-                error=repr(error),
+                error=told(error),
                 delay=round(decision.delay, 3),
                 **fields,
             )
@@ -330,7 +333,7 @@ class Worker:
         alone = decision.action not in (Action.RETRY, Action.SKIP)
         outcome = "one by one" if alone else decision.action.value
         fields = {"messages": len(entries), "first": str(entries[0].message), "attempts": entries[0].failures}
-        log.warn("batch failed", outcome=outcome, error=repr(error), delay=round(decision.delay, 3), **fields)
+        log.warn("batch failed", outcome=outcome, error=told(error), delay=round(decision.delay, 3), **fields)
 
     def _isolate(self, entries: list[Entry]) -> None:
         """Process *entries* one by one; at a stop they have not started."""

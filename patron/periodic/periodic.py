@@ -19,6 +19,7 @@ from patron.periodic.runner import Ended, Runner
 from patron.periodic.schedule import Schedule
 from patron.periodic.seat import OwnSeat, Seat, SharedSeat
 from patron.periodic.settings import OnExhausted, PeriodicSettings
+from patron.reasons import told
 from patron.reliability.retry import RetryPolicy
 
 __all__ = ["Periodic"]
@@ -238,7 +239,7 @@ def _described(ended: Ended, at: float, seconds: float) -> dict[str, Any]:
         "status": ended.status,
         "tries": ended.tries,
     }
-    return described if ended.error is None else {**described, "error": repr(ended.error)}
+    return described if ended.error is None else {**described, "error": told(ended.error)}
 
 
 def _time(seconds: float) -> str:

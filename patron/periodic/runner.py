@@ -14,6 +14,7 @@ from patron.errors import Reject, Retry, Skip
 from patron.observe import Instrument, Operation, log, report_error
 from patron.periodic.metrics import TRIES, last_success, runs
 from patron.periodic.settings import PeriodicSettings
+from patron.reasons import told
 from patron.reliability.deadline import deadline, remaining
 
 __all__ = ["Ended", "Runner"]
@@ -88,7 +89,7 @@ class Runner:
         delay = self._delay(error, tries)
         if isinstance(error, Reject) or self._exhausted(tries, self._clock() - started, delay):
             return self._give_up(error, tries)
-        log.warn("run failed, it is tried again", error=repr(error), tries=tries, delay=round(delay, 3))
+        log.warn("run failed, it is tried again", error=told(error), tries=tries, delay=round(delay, 3))
         return delay
 
     def _delay(self, error: BaseException, tries: int) -> float:

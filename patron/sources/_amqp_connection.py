@@ -16,6 +16,7 @@ from pika import exceptions
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from patron.errors import ConfigError, ConnectionLost, NotASource, SourceError
+from patron.reasons import innermost
 from patron.sources._amqp_frames import Deliveries, Frames, OnDelivery
 
 __all__ = ["Address", "Channel", "ChannelClosed", "Connection"]
@@ -319,27 +320,7 @@ def _reason(error: BaseException, address: Address) -> SourceError:
         if isinstance(error, kind) and "ByBroker" in text:
             user = urlsplit(address.url).username or "guest"
             return NotASource(f"RabbitMQ at {address.shown} refuses {what.format(user=user)}: {text}")
-    return ConnectionLost(f"RabbitMQ at {address.shown}: {_innermost(error)}")
-
-
-def _innermost(error: BaseException) -> str:
-    """
-    What was wrong: the driver wraps it several times, and its wrappers print each other.
-
-    AMQPConnectionError has what went wrong as its argument, a workflow's error all that it tried as
-    `exceptions`, and a connector's error what it met as `exception`.
-    """
-    while inner := _within(error):
-        error = inner
-    text = getattr(error, "strerror", None) or str(error)
-    return (
-        text if text and isinstance(error, OSError) else f"{type(error).__name__}: {text}".removesuffix(": ")
-    )
-
-
-def _within(error: BaseException) -> BaseException | None:
-    met = (*error.args, getattr(error, "exception", None), *getattr(error, "exceptions", ()))
-    return next((each for each in reversed(met) if isinstance(each, BaseException)), None)
+    return ConnectionLost(f"RabbitMQ at {address.shown}: {innermost(error)}")
 
 
 _REFUSED = {

@@ -194,7 +194,7 @@ def reach(client: Client, source: KafkaSource, health: Health) -> Any:
         if health.failure is not None:
             raise health.failure from error
         why = f" ({health.said})" if health.said else ""
-        raise ConnectionLost(f"no broker of {source.servers} answers{why}") from error
+        raise ConnectionLost(f"no broker of {', '.join(source.servers)} answers{why}") from error
 
 
 def patiently(ask: Callable[[], Sequence[TopicPartition]], timeout: float) -> Sequence[TopicPartition]:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from patron.errors import ConfigError, ConnectionLost, MissingExtra, PatronError, SourceError, Stale
 from patron.sources import _kafka_codes as codes
+from patron.sources._kafka_reach import why_not
 
 try:
     import kafka
@@ -174,7 +175,8 @@ def _made(make: Callable[..., Client], given: dict[str, Any]) -> tuple[Client, C
         for client in network:
             client.close()
         if isinstance(error, errors.KafkaTimeoutError):
-            raise ConnectionLost(f"no broker of {given['bootstrap_servers']} answers") from error
+            servers = given["bootstrap_servers"]
+            raise ConnectionLost(f"no broker of {', '.join(servers)} answers: {why_not(servers)}") from error
         if isinstance(error, errors.KafkaError):
             raise translation(error, "cannot connect") from error
         if isinstance(error, AssertionError | TypeError | ValueError):

@@ -10,6 +10,7 @@ from patron.consumer.source import Message, Stats
 from patron.errors import SourceError
 from patron.observe import log
 from patron.observe.metrics import Gauge
+from patron.reasons import told
 from patron.sources._sqs_client import translated
 
 __all__ = ["METRICS", "Depth"]
@@ -77,4 +78,4 @@ class Depth:
             for state, number in self.look().items():
                 self._children[state].set(number)
         except SourceError as error:
-            log.warn("queue size not known", queue=self._queue, error=repr(error))
+            log.warn("queue size not known", queue=self._queue, error=told(error))

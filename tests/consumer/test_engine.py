@@ -19,7 +19,8 @@ from patron.consumer import metrics as consumer_metrics
 from patron.consumer.desk import Desk, Hand
 from patron.consumer.ledger import Ledger
 from patron.consumer.source import Subscription
-from patron.errors import ConfigError, NotASource, Reject, Retry, SourceError
+from patron.consumer.state import State
+from patron.errors import ConfigError, NotASource, PublishFailed, Reject, Retry, SourceError
 from patron.sources._memory_broker import Record
 from patron.sources.memory import MemoryBroker, MemorySource, forget_broker, memory_broker, use_broker
 from patron.testing.clock import FakeClock
@@ -1015,6 +1016,27 @@ def test_when_required_it_is_ready_only_while_it_makes_progress(broker: MemoryBr
         go.set()
         until(lambda: consumer.ready().ok)
     assert "has ended" in str(consumer.ready().reasons)
+
+
+def test_dead_letters_that_cannot_be_published_are_told_until_they_are(broker: MemoryBroker) -> None:
+    def fail(message: Message) -> None:
+        raise ValueError("bad")
+
+    consumer = Consumer("c", orders(broker), fail, retry=ONCE)
+    publish(broker, "1")
+    broker.fail_publish(2, PublishFailed("the letter is too large"))
+    with driven(consumer):
+        until(lambda: "PublishFailed: the letter is too large" in str(consumer.info()["trouble"]))
+        assert "too large" in str(consumer.ready().reasons)
+        until(lambda: len(broker.messages("c.dlq")) == 1)
+
+
+def test_what_was_wrong_with_a_dead_letter_is_no_news_any_more_well_after_its_next_try() -> None:
+    state = State()
+    state.bury_later("PublishFailed: no", 1.0)
+    assert state.troubles() == ["dead letters cannot be published: PublishFailed: no"]
+    state.bury_later("PublishFailed: no", -60.0)
+    assert state.troubles() == []
 
 
 def test_every_outcome_is_counted(broker: MemoryBroker) -> None:

@@ -76,7 +76,7 @@ def test_a_run_that_is_out_of_tries_is_skipped_and_the_next_tick_comes(day):
         "seconds": 3.0,
         "status": "failed",
         "tries": 3,
-        "error": "OSError('the disk is gone')",
+        "error": "OSError: the disk is gone",
     }
 
 
