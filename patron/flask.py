@@ -170,6 +170,7 @@ class FlaskService(Service):
             name=self.name,
             version=self.version,
             debug_authenticator=self.debug_authenticator,
+            serves=self._flask.extensions["patron"].serves,
         )
 
 
@@ -186,6 +187,7 @@ class Plugged:
         self._logs = logs
         self._layer = web.Layer(_weakly(app.wsgi_app, app), self._served, self._open)
         self._making = threading.Lock()  # guards _alone
+        self._served_by: tuple[int, web.PluggedApp] | None = None  # and the process that it does so in
         self._alone: _Alone | None = None
         self._replaced: dict[str, Any] = {}
         app.wsgi_app = self._layer  # type: ignore[method-assign]
@@ -242,7 +244,14 @@ class Plugged:
 
     # Under another server.
 
+    def serves(self, served: web.PluggedApp | None) -> None:
+        """*served* is what serves the application in this process from now on; None: nothing does."""
+        self._served_by = None if served is None else (os.getpid(), served)
+
     def _served(self) -> web.PluggedApp:
+        process, served = self._served_by or (0, None)
+        if served is not None and process == os.getpid():
+            return served
         alone = self._alone
         if alone is None or alone.process != os.getpid():
             alone = self._made()
@@ -322,6 +331,7 @@ class _Alone:
             if not self.open or self.process != os.getpid():
                 return
             self.open = False
+            self.served.close()
             try:
                 self._run(self._service.on_stop)
             finally:

@@ -38,9 +38,13 @@ def build(
     name: str,
     version: str,
     debug_authenticator: Authenticator | None = None,
+    serves: Callable[[PluggedApp | None], None] = lambda served: None,
 ) -> PluggedApp:
     """
     The WSGI callable that serves *application*, whose `Layer` it needs. Opens nothing and starts nothing.
+
+    Args:
+        serves: told what serves the application in this process, and by None that it does no more.
 
     Raises:
         ConfigError: the admin routes cannot be made as asked.
@@ -48,7 +52,7 @@ def build(
     pages = own.build(
         settings, admin=admin, debug_authenticator=debug_authenticator, name=name, version=version
     )
-    return PluggedApp(application, pages, settings)
+    return PluggedApp(application, pages, settings, serves)
 
 
 class PluggedApp(HttpApp):
@@ -58,7 +62,13 @@ class PluggedApp(HttpApp):
     All threads may call everything. ``flask`` is the Flask application behind the admin routes.
     """
 
-    def __init__(self, application: flask.Flask, pages: HttpApp, settings: HttpSettings) -> None:
+    def __init__(
+        self,
+        application: flask.Flask,
+        pages: HttpApp,
+        settings: HttpSettings,
+        serves: Callable[[PluggedApp | None], None],
+    ) -> None:
         self.flask = pages.flask
         self.intake: Callable[[str, str], Intake] = lambda method, target: _INTAKE
         self.resources: Mapping[str, Any] | None = None
@@ -66,6 +76,7 @@ class PluggedApp(HttpApp):
         self.live: dict[Watch, None] = {}
         self._access = settings.access_log
         self._writers: dict[int, Callable[..., None] | None] = {}
+        self._serves = serves
         self._application = application
         self._pages = pages
         self._paths = frozenset(info.path for info in pages.routes() if info.kind == "admin")
@@ -81,9 +92,11 @@ class PluggedApp(HttpApp):
     def start(self, resources: Mapping[str, Any] | None = None) -> None:
         """Let requests in; before, everything but the admin routes answers 503."""
         self._open = True
+        self._serves(self)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """The application is served no more. May be called twice."""
+        self._serves(None)
 
     def in_flight(self) -> Sequence[Work]:
         """The requests that are being answered now."""
