@@ -44,6 +44,31 @@ def test_an_order_is_accepted_then_processed_and_every_worker_knows(shop: Any, w
     shop.until(lambda: {status_of(shop, accepted["id"]) for _ in range(10)} == {"processed"})
 
 
+def test_products_are_shown_and_each_has_an_id_of_its_own(shop: Any) -> None:
+    shop.run()
+    products = shop.json("/products")
+    assert products[0] == {"id": "A1", "name": "kettle", "cents": 2990}
+    assert [shop.json(f"/products/{product['id']}") for product in products] == products
+    assert shop.get("/products/nothing").status == 404
+    shop.signal(signal.SIGTERM)
+    assert shop.wait() == 0
+    assert shop.run().json("/products") == products, "they are stored once"
+
+
+def test_the_answer_about_products_is_kept_and_renewed_for_who_asks_once_it_is_two_seconds_old(
+    shop: Any,
+) -> None:
+    shop.run()
+    old = shop.get("/products/A1")
+    assert (old.headers["Cache-Control"], old.headers["Age"]) == ("max-age=30", "0")
+    change(shop.database, "UPDATE products SET cents = 1 WHERE id = 'A1'")
+    kept = shop.get("/products/A1", Cache_Control="no-cache")
+    assert (kept.body, kept.headers["ETag"]) == (old.body, old.headers["ETag"])
+    assert kept.headers["Warning"].startswith("199 ")
+    assert shop.get("/products/A1", If_None_Match=old.headers["ETag"]).status == 304
+    shop.until(lambda: json.loads(shop.get("/products/A1", Cache_Control="no-cache").body)["cents"] == 1)
+
+
 def test_a_poisonous_order_ends_in_the_dead_letters_with_its_reason(shop: Any) -> None:
     shop.run()
     order = {"customer": "c1", "items": [{"sku": "POISON", "quantity": 1}]}
@@ -185,6 +210,18 @@ def test_an_order_is_a_503_and_no_promise_while_the_broker_is_away(shop: Any, ki
     assert answer.status == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert shop.get("/ready").status == 503, "nobody has read the queue yet"
+
+
+def change(database: Path, sql: str) -> None:
+    from patron import SqliteSource
+
+    source = SqliteSource(path=database, topic="orders")
+    connection = source.connect()
+    try:
+        with source.transaction(connection):
+            connection.execute(sql)
+    finally:
+        connection.close()
 
 
 def integrity(database: Path) -> str:

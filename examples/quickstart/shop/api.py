@@ -7,10 +7,24 @@ from typing import Any
 
 from patron import Request
 from patron.errors import NotFound
-from shop.orders import Order, PlacedOrder
+from shop.orders import Order, PlacedOrder, Product
 from shop.store import Store
 
-__all__ = ["list_dead_letters", "place_order", "show_order"]
+__all__ = ["list_dead_letters", "list_products", "place_order", "show_order", "show_product"]
+
+
+def list_products(request: Request, store: Store) -> list[Product]:
+    """Everything that the shop sells. The configuration says for how long the answer is kept."""
+    return store.products()
+
+
+def show_product(request: Request, store: Store) -> Product:
+    """One product."""
+    product_id = request.fields["id"]
+    product = store.product(product_id)
+    if product is None:
+        raise NotFound({"error": f"there is no product {product_id}"})
+    return product
 
 
 def place_order(request: Request, store: Store) -> dict[str, str]:

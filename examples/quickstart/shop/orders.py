@@ -1,4 +1,4 @@
-"""What an order is; `Request.decode` and `Message.decode` check it."""
+"""What a product and an order are; `Request.decode` and `Message.decode` check orders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-__all__ = ["Item", "Order", "PlacedOrder"]
+__all__ = ["Item", "Order", "PlacedOrder", "Product"]
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -34,3 +34,12 @@ class PlacedOrder:
 
     id: str
     order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the shop sells; its id is the sku of an order's item."""
+
+    id: str
+    name: str
+    cents: int

@@ -1,4 +1,4 @@
-"""The orders and their outcomes, in one SQLite file, and their way into the queue."""
+"""The products, the orders and their outcomes, in one SQLite file, and the orders' way into the queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from patron.consumer import Message, Publisher, Source
 from patron.consumer.letters import Letters
 from patron.errors import PublishFailed
 from patron.sources.sqlite import SqlitePublisher
-from shop.orders import PlacedOrder
+from shop.orders import PlacedOrder, Product
 from shop.queue import Kind, source
 
 __all__ = ["Store", "open_store"]
@@ -28,6 +28,12 @@ CREATE TABLE IF NOT EXISTS processings (
     number INTEGER PRIMARY KEY,
     order_id TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS processings_of_an_order ON processings (order_id);
+CREATE TABLE IF NOT EXISTS products (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    cents INTEGER NOT NULL);
+INSERT OR IGNORE INTO products (id, name, cents) VALUES
+    ('A1', 'kettle', 2990), ('A2', 'teapot', 1850), ('A3', 'cup', 420), ('A4', 'spoon', 190), ('A5', 'tray', 1275)
 """
 
 PATIENCE = 5.0  # seconds to wait for the connection to the broker, which one thread uses at a time
@@ -35,7 +41,7 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 class Store:
-    """The orders and what became of them. Any thread may call; each has a connection of its own to the file."""
+    """What is sold, the orders and what became of them. Any thread may call; each has a connection of its own."""
 
     def __init__(self, path: str, source: Source, dead_letters: str) -> None:
         self._source = source
@@ -85,6 +91,17 @@ class Store:
         """``accepted``, ``processed`` or ``rejected``; None when there is no such order."""
         rows = list(self._connection().execute("SELECT status FROM orders WHERE id = ?", (order_id,)))
         return rows[0][0] if rows else None
+
+    def products(self) -> list[Product]:
+        """What the shop sells, by id."""
+        rows = self._connection().execute("SELECT id, name, cents FROM products ORDER BY id")
+        return [Product(*row) for row in rows]
+
+    def product(self, product_id: str) -> Product | None:
+        """The product with that id; None when there is no such product."""
+        sql = "SELECT id, name, cents FROM products WHERE id = ?"
+        rows = list(self._connection().execute(sql, (product_id,)))
+        return Product(*rows[0]) if rows else None
 
     def dead_letters(self, limit: int) -> list[Message]:
         """The oldest dead letters; they stay where they are."""
