@@ -39,6 +39,9 @@ __all__ = ["Cache", "Run"]
 Run = Callable[[dict[str, Any]], Answer]
 """Runs the processor for the request in this WSGI environment."""
 
+wall_clock: Callable[[], float] = time.time
+"""Seconds since the epoch for the caches that are made from now on; a test may put its own here."""
+
 #: What only the cache itself may answer; the processor is asked for the whole.
 _OURS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE", "HTTP_IF_RANGE")
 
@@ -68,13 +71,13 @@ class Cache:
         *,
         service: str = "service",
         authenticated: bool = False,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._route = route
         self._service = service
         self._authenticated = authenticated
-        self._clock = clock
+        self._clock = clock or wall_clock
         self._keys = Keys(service, route, settings, private=authenticated)
         self._rules = Rules(settings, private=authenticated)
         self._tally = Tally(route)

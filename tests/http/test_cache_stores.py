@@ -1,0 +1,233 @@
+"""No failure of the store is a failure of a request, and nothing that is not ours is served."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from cache_world import Clock, balanced, world
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import Client
+
+from patron.cache import LRUStore
+from patron.errors import CacheError
+from patron.http import Response, RouteCache, build, get
+from patron.http.caching.entry import Damaged, Entry, Kept, decoded, encoded
+from patron.observe import capture
+
+
+class Broken:
+    """A store of which some methods fail."""
+
+    def __init__(self, inner, *broken, error=CacheError("gone")):
+        self._inner, self._broken, self._error = inner, broken, error
+
+    def __getattr__(self, name):
+        if name in self._broken:
+            raise self._error
+        return getattr(self._inner, name)
+
+
+class Plain:
+    """A store that gives back plain bytes, as one outside of the process does."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.ttls: list[float] = []
+
+    def get(self, key):
+        return self.kept.get(key)
+
+    def set(self, key, value, ttl):
+        self.kept[key] = b"" + bytes(value)[:]
+        self.ttls.append(ttl)
+
+    def delete(self, key):
+        self.kept.pop(key, None)
+
+    def purge(self):
+        self.kept.clear()
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("error", [CacheError("gone"), OSError(5), TypeError("?"), MemoryError()], ids=repr)
+def test_a_store_that_fails_is_as_if_it_were_empty(error):
+    with world() as w:
+        w.store = Broken(w.store, "get", "set", "delete", error=error)
+        answers = [w.get() for _ in range(3)]
+        assert [a.json for a in answers] == [{"run": 1}, {"run": 2}, {"run": 3}]
+        assert w.counts() == {"miss": 3, "not_cacheable:store": 3, "error:get": 3, "error:set": 3}
+        assert answers[0].headers["Age"] == "0"
+
+
+def test_what_could_not_be_stored_is_shared_with_those_who_wait_nevertheless():
+    with world() as w:
+        w.store = Broken(w.store, "set")
+        assert w.get(If_None_Match="*").status_code == 304
+
+
+def test_a_store_that_comes_back_is_used_again():
+    with world() as w:
+        good = w.store
+        w.get()
+        w.store = Broken(good, "get", "set")
+        assert w.get().json == {"run": 2}
+        w.store = good
+        assert w.get().json == {"run": 1}
+
+
+def test_an_entry_that_cannot_be_removed_is_no_failure():
+    with world() as w:
+        w.get()
+        w.clock.now += 10
+        w.store = Broken(w.store, "delete")
+        w.processor = lambda request: Response({}, 410)
+        assert w.get(Cache_Control="no-cache").status_code == 410
+        assert w.counts()["error:delete"] == 1
+
+
+def test_what_has_gone_is_not_served_from_the_store_any_more():
+    with world() as w:
+        w.get()
+        w.processor = lambda request: Response({}, 410)
+        assert w.get(Cache_Control="no-cache").status_code == 410
+        assert w.get().status_code == 410
+
+
+def test_the_log_says_that_the_store_failed_now_and_then():
+    with capture() as seen, world() as w:
+        w.store = Broken(w.store, "get")
+        for _ in range(50):
+            w.get()
+        lines = [line for line in seen.lines if line["msg"] == "route cache store failed"]
+        assert len(lines) == 1
+        assert lines[0]["operation"] == "get"
+        assert lines[0]["route"] == "/it/<name>"
+
+
+def test_a_store_outside_of_the_process_is_given_bytes_and_seconds():
+    with world(max=30, stale_if_error=60) as w:
+        w.store = store = Plain()
+        first = w.get()
+        w.clock.now += 2
+        again = w.get()
+        assert (again.data, again.headers["Age"], w.runs) == (first.data, "2", 1)
+        assert store.ttls == [90]
+        [(key, value)] = store.kept.items()
+        assert type(value) is bytes
+        assert key.startswith("world:/it/<name>:")
+        assert "a" * 3 not in key
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:7],
+        lambda data: b"",
+        lambda data: data + b"x",
+        lambda data: data[:40] + b"\0" + data[41:],
+        lambda data: b"PRC2" + data[4:],
+        lambda data: b'{"Response":{"Bytes":"aGVsbG8="},"LastValid":1}',
+        lambda data: b"\x80\x04\x95.",
+        lambda data: "text",
+        lambda data: 7,
+    ],
+)
+def test_an_entry_that_is_damaged_or_not_ours_is_a_miss_and_an_error(damage):
+    with world() as w:
+        w.store = store = Plain()
+        w.get()
+        [(key, value)] = store.kept.items()
+        store.kept[key] = damage(value)
+        assert w.get().json == {"run": 2}
+        assert w.get().json == {"run": 2}
+        assert w.counts() == {"miss": 2, "added": 2, "hit": 1, "error:decode": 1}
+
+
+def entry(headers=(), body=b"") -> Entry:
+    return Entry("200 OK", list(headers), body, born=1.5, lifetime=2.5, window=3.5, etag='"x"', modified=None)
+
+
+LATIN = st.text(st.characters(max_codepoint=255, categories=("L", "N", "P", "Zs")), max_size=20)
+
+
+@given(st.lists(st.tuples(LATIN, LATIN), max_size=5), st.binary(max_size=200))
+def test_an_entry_comes_out_of_its_bytes_as_it_was(headers, body):
+    one = entry(headers, body)
+    other = decoded(bytes(encoded(one)))
+    assert [getattr(other, name) for name in Entry.__slots__] == [
+        getattr(one, name) for name in Entry.__slots__
+    ]
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_make_it_fail_in_another_way(data):
+    checked = struct.pack(">4sII", b"PRC1", zlib.crc32(data), len(data)) + data
+    for foreign in (data, checked):
+        with pytest.raises(Damaged):
+            decoded(foreign)
+
+
+def test_the_memory_store_gives_the_decoded_entry_back():
+    store = LRUStore()
+    one = entry()
+    store.set("a", encoded(one), 10)
+    found = store.get("a")
+    assert type(found) is Kept
+    assert decoded(found) is one
+
+
+def test_what_a_full_memory_store_removes_is_counted_apart():
+    from cache_world import operations
+
+    from patron.observe import metrics
+
+    app = build(routes=[get("/x/<name>", lambda request: {}, cache=RouteCache(max=30, size=2))])
+    app.start({})
+    for number in range(5):
+        assert Client(app).get(f"/x/{number}").status_code == 200
+    counts = dict(operations())
+    assert counts == {"miss": 5, "added": 5, "evicted:capacity": 3}
+    assert balanced(counts)
+    app.close()
+    metrics.reset()
+
+
+def test_other_settings_find_nothing_of_what_was_kept_before():
+    store = Plain()
+    for settings in (
+        RouteCache(30, store="s"),
+        RouteCache(20, store="s"),
+        RouteCache(30, store="s", vary=("A",)),
+    ):
+        app = build(routes=[get("/x", lambda request: {}, cache=settings)])
+        app.start({"s": store})
+        Client(app).get("/x")
+    assert len(store.kept) == 3
+
+
+def test_two_services_on_one_store_share_nothing():
+    store = Plain()
+    for name in ("one", "two"):
+        route = get("/x", lambda request, name: {"service": name}, cache=RouteCache(30, store="s"))
+        app = build(routes=[route], name=name)
+        app.start({"s": store, "name": name})
+        assert Client(app).get("/x").json == {"service": name}
+
+
+def test_an_entry_from_a_clock_that_is_ahead_is_new():
+    with world() as w:
+        w.get()
+        w.clock.now -= 100
+        answer = w.get()
+        assert (answer.json, answer.headers["Age"]) == ({"run": 1}, "0")
+
+
+def test_the_clock_of_the_tests_stands_still():
+    clock = Clock()
+    assert clock() == clock()
