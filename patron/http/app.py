@@ -122,7 +122,7 @@ class _Gate:
         """A middleware rewrote path or method: what it made of them counts."""
         environ = exchange.environ
         match = exchange.match = self._router.match(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
-        exchange.operation.instrument = match.endpoint.instrument(match.method)
+        exchange.operation.become(match.endpoint.instrument(match.method))
         if match.endpoint.timeout is not None:
             exchange.limit_time(match.endpoint.timeout)
         if match.endpoint.max_body is not None:

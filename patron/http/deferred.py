@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from typing import Any
 
@@ -31,12 +31,15 @@ def settled(answer: Any) -> Any:
 
 
 def _result(future: Future[Any]) -> Any:
-    if not wait((future,), remaining()).done:
-        future.cancel()
-        raise GatewayTimeout({"error": "the answer did not come in time"})
     try:
-        return future.result()
+        # Not `concurrent.futures.wait`: for one that was cancelled before it ran, that waits for ever.
+        return future.result(remaining())
     except CancelledError as error:
         raise ServiceUnavailable(
             {"error": "the answer was cancelled"}, headers={"Retry-After": "1"}
         ) from error
+    except TimeoutError as error:
+        if future.done():  # the error of the work itself, or it has just become ready
+            return future.result()
+        future.cancel()
+        raise GatewayTimeout({"error": "the answer did not come in time"}) from error

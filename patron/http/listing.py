@@ -42,7 +42,7 @@ def _info(method: str, path: str, endpoint: str, view: Any, route: Route | None)
         _named(route.processor),
         type(route.authenticator).__name__ if route.authenticator is not None else None,
         _cache(route),
-        ", ".join(f"{limit.rate:g} per {limit.per:g} s by {limit.by}" for limit in route.limits) or None,
+        "; ".join(map(str, route.limits)) or None,
     )
 
 

@@ -122,7 +122,8 @@ class View:
         for limit in chosen:
             yield limiter(
                 limit,
-                route=self.route.endpoint,
+                route=self.route.path,
+                method=self.route.method,
                 workers=self._workers,
                 resources=resources,
                 service=self._service,

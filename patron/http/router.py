@@ -15,6 +15,9 @@ from patron.observe import Instrument
 __all__ = ["UNMATCHED", "Application", "Endpoint", "Match", "Router"]
 
 UNMATCHED = "unmatched"
+
+_RECENT = 1024
+_LONGEST = 256
 _KNOWN = frozenset((*METHODS, "TRACE", "CONNECT"))
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -114,8 +117,12 @@ class Router:
         self._mounts = mounts
         self._unmatched = endpoint(None, "")
         self._endpoints: dict[tuple[str, str, str], Endpoint] = {}
-        # (method, path) → where it goes, for the rules without parameters that have matched so far.
+        # (method, path) → where it goes: the rules without parameters that have matched so far, ...
         self._fixed: dict[tuple[str, str], tuple[Endpoint, Rule]] = {}
+        # ... and paths with parameters that were asked for lately. A converter of the user's may decide otherwise
+        # the next time. Any thread adds; at `_RECENT` entries all are forgotten.
+        self._recent: dict[tuple[str, str], tuple[Endpoint, Rule, Mapping[str, Any]]] = {}
+        self._remembers = url_map.converters == dict(Map.default_converters)
 
     def match(self, method: str, raw: str) -> Match:
         """Where *method* and *raw*, the path as WSGI has it, go. Never raises."""
@@ -144,6 +151,10 @@ class Router:
         fixed = self._fixed.get((method, path))
         if fixed is not None:
             return Match(fixed[0], method, path, raw, fixed[1], {})
+        recent = self._recent.get((method, path))
+        if recent is not None:
+            # Hooks of Flask's may change the arguments.
+            return Match(recent[0], method, path, raw, recent[1], dict(recent[2]))
         try:
             rule, args = self._adapter.match(path, method, return_rule=True)
         except RequestRedirect:
@@ -158,6 +169,10 @@ class Router:
         endpoint = self._endpoint(rule, method)
         if not rule.arguments and not args and path == rule.rule:
             self._fixed[method, path] = endpoint, rule
+        elif self._remembers and len(path) <= _LONGEST:
+            if len(self._recent) >= _RECENT:
+                self._recent.clear()
+            self._recent[method, path] = endpoint, rule, dict(args)
         return Match(endpoint, method, path, raw, rule, args)
 
     def _folder(self, path: str) -> Endpoint | None:

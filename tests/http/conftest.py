@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -30,3 +31,10 @@ def serve() -> Callable[..., Client]:
         return Reading(app)
 
     return serve
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    """A pool of two threads, which end with the test."""
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
