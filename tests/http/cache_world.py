@@ -25,6 +25,13 @@ class Clock:
         return self.now
 
 
+class Reading(Client):
+    """A client that reads answers to their end and closes them, as a server does."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> Any:
+        return super().open(*args, buffered=buffered, **kwargs)
+
+
 class World:
     """
     A service with the route ``/it/<name>``, whose *processor* a test may replace at any time.
@@ -40,7 +47,7 @@ class World:
         route = get("/it/<name>", self._process, cache=settings, **options)
         self.app = build(routes=[route], name="world", **app)
         self.app.start({"shelf": Indirect(self)})
-        self.client = Client(self.app, use_cookies=False)
+        self.client = Reading(self.app, use_cookies=False)
         self._before = operations()
 
     def _process(self, request: Request) -> Any:
@@ -53,7 +60,7 @@ class World:
 
     def request(self, method: str, path: str = "/it/a", **headers: str) -> Any:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.open(path, method=method, headers=named, buffered=True)
+        return self.client.open(path, method=method, headers=named)
 
     def counts(self) -> dict[str, int]:
         """What the cache counted in this world: ``operation`` or ``operation:reason`` → how often."""
