@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["PROXIES", "Proxies", "client_address", "counted_as", "proxy_problems"]
+__all__ = ["PROXIES", "Proxies", "client_address", "counted_as", "listed", "proxy_problems"]
 
 PROXIES = "patron.proxies"
 """Where the WSGI environment holds the `Proxies`; without any the peer is the client."""
@@ -23,9 +23,14 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1
 _SITE = 64  # bits of an IPv6 address that a single customer is given: RFC 6177, section 2
 
 
+def listed(trusted: Any) -> Any:
+    """*trusted* as a tuple; a string stays what it is, for `proxy_problems`."""
+    return trusted if isinstance(trusted, str) else tuple(trusted)
+
+
 def proxy_problems(trusted: Iterable[Any]) -> Iterator[str]:
     """What is wrong with the networks of proxies in *trusted*."""
-    if isinstance(trusted, str):
+    if isinstance(trusted, str):  # a sequence of letters
         yield f"trusted_proxies is {trusted!r}: use a list of networks, such as [10.0.0.0/8]"
         return
     for text in trusted:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from patron.errors import ConfigError
 from patron.http.compression import Compression
 from patron.http.cors import Cors
-from patron.http.remote import proxy_problems
+from patron.http.remote import listed, proxy_problems
 from patron.http.tls import Tls
 
 __all__ = ["AccessLog", "HttpSettings", "status_list", "statuses"]
@@ -130,8 +130,7 @@ class HttpSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_bodies", tuple(self.log_bodies))
-        if not isinstance(self.trusted_proxies, str):
-            object.__setattr__(self, "trusted_proxies", tuple(self.trusted_proxies))
+        object.__setattr__(self, "trusted_proxies", listed(self.trusted_proxies))
         problems = [*_number_problems(self), *_word_problems(self)]
         if problems:
             raise ConfigError(*problems)

@@ -17,6 +17,7 @@ from patron import correlation
 from patron import resources as registry
 from patron.http.head import is_header
 from patron.http.message import Headers
+from patron.http.remote import client_address
 from patron.observe import report_error
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Watch:
                 status=self.status,
                 duration=round(time.monotonic() - self.started, 6),
                 bytes=self.bytes,
-                remote=self.environ.get("REMOTE_ADDR"),
+                remote=client_address(self.environ),
             )
 
     def _names(self) -> dict[str, Any]:
