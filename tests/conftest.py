@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from brokers.requirements import missing
 
-# The fixtures kafka, rabbitmq and sqs, with own_... and proxy.
+# The fixtures kafka, rabbitmq, sqs and redis, with own_... and proxy.
 pytest_plugins = ["brokers.fixtures"]
 
 # What boto3 asks for before it talks to anybody; moto takes whatever it is.
@@ -86,7 +86,7 @@ def _no_operation_survives() -> Iterator[None]:
     assert not found, f"the test left its context behind: {found}"
 
 
-_BROKERS = {"kafka", "real_kafka", "own_kafka", "rabbitmq", "own_rabbitmq", "sqs", "proxy"}
+_BROKERS = {"kafka", "real_kafka", "own_kafka", "rabbitmq", "own_rabbitmq", "sqs", "redis", "own_redis", "proxy"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,5 @@
 """
-The brokers as fixtures: ``kafka``, ``rabbitmq`` and ``sqs`` for the session, ``own_...`` to be killed, and ``proxy``.
+The servers as fixtures: ``kafka``, ``rabbitmq``, ``sqs`` and ``redis`` for the session, ``own_...`` to be killed, and ``proxy``.
 
 Each is started when the first test asks for it, unless ``PATRON_TEST_KAFKA_URL`` and so on lead to one.
 """
@@ -16,6 +16,7 @@ from brokers.kafka_server import Kafka, KafkaServer, Tansu
 from brokers.moto_process import VARIABLES, Moto, SqsServer
 from brokers.processes import Server, ServerProcess, Unavailable
 from brokers.rabbitmq_server import RabbitMQ, RabbitMQServer
+from brokers.redis_server import Redis, RedisServer
 from brokers.requirements import missing, required
 from brokers.tcp_proxy import Proxy
 
@@ -87,6 +88,12 @@ def sqs(tmp_path_factory: Folders) -> Iterator[SqsServer]:
         yield from _session(Moto, _given(SqsServer, "PATRON_TEST_SQS_URL"), tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: Folders) -> Iterator[RedisServer]:
+    """Redis: ``redis.url`` is ``redis://host:port/0``, which tests share: each has a prefix of its own."""
+    yield from _session(Redis, _given(RedisServer, "PATRON_TEST_REDIS_URL"), tmp_path_factory)
+
+
 @pytest.fixture
 def real_kafka(kafka: KafkaServer) -> KafkaServer:
     """Kafka for what the stand-in cannot do."""
@@ -105,6 +112,12 @@ def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
 def own_rabbitmq(tmp_path: Path) -> Iterator[RabbitMQ]:
     """A RabbitMQ of this test alone, which may ``kill()``, ``stop()``, ``start()`` and ``restart()`` it."""
     yield from _run(RabbitMQ, tmp_path / "rabbitmq")
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis of this test alone, which may ``kill()``, ``freeze()``, ``start()`` and ``restart()`` it."""
+    yield from _run(Redis, tmp_path / "redis")
 
 
 @pytest.fixture

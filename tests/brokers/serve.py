@@ -1,5 +1,5 @@
 """
-Runs Kafka, RabbitMQ and moto's server until it is interrupted, and prints the variables that lead the tests to them.
+Runs Kafka, RabbitMQ, moto's server and Redis until it is interrupted, and prints the variables that lead the tests to them.
 
     python tests/brokers/serve.py > brokers.env &    # then: . ./brokers.env; pytest
 """
@@ -20,6 +20,7 @@ from brokers.kafka_server import Kafka
 from brokers.moto_process import VARIABLES, Moto
 from brokers.processes import ServerProcess
 from brokers.rabbitmq_server import RabbitMQ
+from brokers.redis_server import Redis
 
 S = TypeVar("S", bound=ServerProcess)
 
@@ -31,11 +32,13 @@ def main() -> None:
         kafka = _started(Kafka(Path(folder, "kafka")), stack)
         rabbitmq = _started(RabbitMQ(Path(folder, "rabbitmq")), stack)
         sqs = _started(Moto(Path(folder, "sqs")), stack)
+        redis = _started(Redis(Path(folder, "redis")), stack)
         variables = {
             "PATRON_TEST_KAFKA_URL": kafka.url,
             "PATRON_TEST_KAFKA_PROXIED": f"{kafka.proxied},{kafka.proxy}",
             "PATRON_TEST_RABBITMQ_URL": rabbitmq.url,
             "PATRON_TEST_SQS_URL": sqs.url,
+            "PATRON_TEST_REDIS_URL": redis.url,
             **VARIABLES,
         }
         print("\n".join(f"export {name}={value}" for name, value in variables.items()))
