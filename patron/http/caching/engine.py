@@ -120,8 +120,11 @@ class Cache:
         Blocks while another request runs the processor for the same key, as long as its own deadline
         allows. Raises what *run* raises, and `DeadlineExceeded`.
         """
-        wanted = wishes(environ)
-        if reason := self._bypass(environ, principal):
+        # What most requests do not have is looked for here, without a call: this is the way of every hit.
+        asks = "HTTP_CACHE_CONTROL" in environ or "HTTP_PRAGMA" in environ
+        wanted = wishes(environ) if asks else NO_WISHES
+        special = self._authenticated or "HTTP_AUTHORIZATION" in environ or not _has_no_body(environ)
+        if special and (reason := self._bypass(environ, principal)):
             return self._bypassed(reason, environ, wanted, run)
         key = self._keys.of(environ, accepted, principal)
         landings = self._flights.landings
@@ -148,7 +151,7 @@ class Cache:
 
     def _bypass(self, environ: Mapping[str, Any], principal: Principal | None) -> str:
         """Why this request must not meet the store; empty when it may."""
-        if environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+        if not _has_no_body(environ):
             return "body"  # what it says is not in the key
         if not self._authenticated:
             return "authorization" if "HTTP_AUTHORIZATION" in environ else ""
@@ -342,6 +345,11 @@ class _Call:
         self.landings = landings
         # What was made for a request with cookies can often not be shared: let no others wait for it.
         self.flight = key + "\0cookie" if "HTTP_COOKIE" in environ else key
+
+
+def _has_no_body(environ: Mapping[str, Any]) -> bool:
+    length = environ.get("CONTENT_LENGTH")
+    return (not length or length == "0") and "HTTP_TRANSFER_ENCODING" not in environ
 
 
 def _is_known(principal: Principal | None, environ: Mapping[str, Any]) -> bool:

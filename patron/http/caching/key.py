@@ -13,6 +13,7 @@ from patron.http.caching.settings import RouteCache
 __all__ = ["Keys", "sorted_query"]
 
 _LONGEST = 200
+_PARTS = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")
 
 
 class Keys:
@@ -33,21 +34,17 @@ class Keys:
     def of(self, environ: Mapping[str, Any], accepted: str, principal: Principal | None) -> str:
         """The key of the request in *environ*, whose answer will be in the format *accepted*."""
         get = environ.get
-        parts = [
-            get("wsgi.url_scheme", ""),
-            get("HTTP_HOST", ""),
-            get("SCRIPT_NAME", ""),
-            get("PATH_INFO", ""),
-            sorted_query(get("QUERY_STRING", "")),
-            accepted,
-        ]
+        query = get("QUERY_STRING", "")
+        text = (
+            f"{get('wsgi.url_scheme')}\0{get('HTTP_HOST')}\0{get('SCRIPT_NAME')}\0{get('PATH_INFO')}"
+            f"\0{sorted_query(query) if '&' in query else query}\0{accepted}"
+        )
+        if text.count("\0") != 5:
+            text = repr([*map(get, _PARTS), query, accepted])  # a part has a zero byte in it
         if self._vary:
-            parts += [_value(get(name)) for name in self._vary]
+            text = repr((text, [get(name, "").strip() if name in environ else None for name in self._vary]))
         if principal is not None:
-            parts.append(fingerprint(principal, environ))
-        text = "\0".join(parts)
-        if text.count("\0") >= len(parts):
-            text = repr(parts)  # a zero byte in a part must not look like the end of it
+            text = f"{fingerprint(principal, environ)}\0{text}"
         if self._hashed or len(text) > _LONGEST:
             text = _digest(text)
         return self._place + text
@@ -56,11 +53,6 @@ class Keys:
 def _environ_key(name: str) -> str:
     key = name.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
-
-
-def _value(header: str | None) -> str:
-    """A header that is missing differs from an empty one."""
-    return "-" if header is None else "=" + header.strip()
 
 
 def sorted_query(query: str) -> str:
