@@ -69,11 +69,14 @@ class Patron:
         on_sighup: called in each worker at SIGHUP, under Patron's worker class.
         ready_checks: name → check; one that returns False, raises or hangs makes ``/ready`` a 503.
         alive_check: the same for ``/alive``.
+        debug_authenticator: who may see ``/debug``, wherever the request comes from.
         error_reporter: called with every exception that the application does not handle, and its context.
         http: of these settings only the access log and the admin routes count under another server;
             *max_body* never does: bodies are Flask's to limit (``MAX_CONTENT_LENGTH``).
         log: how to log; without it, logging stays as the application has it.
-        process: under Patron's worker class.
+        trace: which traces are sampled, and where their spans go.
+        correlation: where correlation ids come from.
+        process: how many workers, and how they end, under Patron's worker class.
         restart: component name → restart policy.
     """
 
@@ -291,7 +294,9 @@ class _Alone:
         self._checks = Checks(
             {name: partial(self._check, check) for name, check in service.ready_checks.items()}
         )
-        _observe(service)
+        self._tracing = _observe(service)
+        if self._tracing is not None or self._factories or service.on_stop:
+            atexit.register(at_exit)
         self.served: web.PluggedApp = service.build_http(self)  # type: ignore[assignment]
 
     def start(self) -> None:
@@ -299,8 +304,6 @@ class _Alone:
         with self._opening:
             if self.open:
                 return
-            if self._factories or self._service.on_stop:
-                atexit.register(self._at_exit)
             try:
                 self._open_all()
             except BaseException:
@@ -325,17 +328,25 @@ class _Alone:
                 registry.bind(hook, self.resources, given=0)()
 
     def close(self) -> None:
-        """Run the stop hooks and close the resources in reverse order."""
+        """Run the stop hooks and close the resources in reverse order; send the spans that are left."""
         atexit.unregister(self._at_exit)
+        if self.process != os.getpid():
+            return
         with self._opening:
-            if not self.open or self.process != os.getpid():
-                return
-            self.open = False
-            self.served.close()
             try:
-                self._run(self._service.on_stop)
+                if self.open:
+                    self._close_all()
             finally:
-                self._stack.close()
+                self.open = False
+                if self._tracing is not None and trace.backend is self._tracing:
+                    trace.stop(1.0)
+
+    def _close_all(self) -> None:
+        self.served.close()
+        try:
+            self._run(self._service.on_stop)
+        finally:
+            self._stack.close()
 
     # What the admin routes ask.
 
@@ -380,15 +391,20 @@ def _overlaid(service: Service) -> Service:
     return config.with_environment(service)[0]
 
 
-def _observe(service: Service) -> None:
-    """Begin to observe, with what no other application in this process has settled before."""
+def _observe(service: Service) -> trace.Backend | None:
+    """
+    Begin to observe, with what no other application in this process has settled before.
+
+    Returns what sends the spans, when nothing did so yet.
+    """
     if service.error_reporter is not None:
         observe.set_error_reporter(service.error_reporter)
     if service.correlation != CorrelationSettings():
         correlation.configure(service.correlation)
-    if trace.backend is None:
-        trace.start(service.name, service.version, service.trace)
-        atexit.register(trace.stop, 1.0)  # spans are queued
+    if trace.backend is not None:
+        return None
+    trace.start(service.name, service.version, service.trace)
+    return trace.backend
 
 
 def _logs_itself() -> bool:

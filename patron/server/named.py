@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gunicorn.config import Config
+from gunicorn.errors import AppImportError
 from gunicorn.util import import_app
 
 from patron import config
+from patron.errors import ConfigError
 from patron.server import run
 from patron.server.start import config_inspector, config_path, in_child
 from patron.service import Inspection
@@ -47,6 +49,9 @@ def named_application() -> str | None:
 
 
 def _inspection(reference: str) -> Inspection:
-    described = config.service_of(import_app(reference), reference)
-    service, warnings = config.with_environment(described)
+    try:
+        found = import_app(reference)
+    except AppImportError as error:
+        raise ConfigError(f"{reference!r} cannot be loaded: {error}") from error
+    service, warnings = config.with_environment(config.service_of(found, reference))
     return service.inspect(warnings)
