@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from patron.errors import BadRequest, ContentTooLarge
+from patron.errors import BadRequest, ContentTooLarge, HTTPError
 
 __all__ = ["Body", "guard"]
 
@@ -73,6 +73,8 @@ class Body:
             return b""
         try:
             data: bytes = read(size)
+        except HTTPError:  # the server's own, which knows better
+            raise
         except (
             Exception
         ) as error:  # the client went away, or the server's parser refuses a chunk: its own errors

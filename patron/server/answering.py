@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from patron.observe import log
-from patron.server.connections import Connection
+from patron.server.connections import Connection, Flowing
 from patron.server.internals import Response, at_end, gunicorn_wsgi, is_chunked
 from patron.server.loop import LoopWorker
 from patron.server.refusals import meaning
@@ -49,7 +49,7 @@ class AnsweringWorker(LoopWorker):
             self._refuse_error(conn, error, received)
             return False
         self._run(request, answer, environ, conn)
-        return not answer.should_close() and (conn.complete or conn.reader.flowing)
+        return not answer.should_close() and (conn.complete or _read(request, conn))
 
     def _begin(self, conn: Connection) -> tuple[Any, Answer, dict[str, Any]]:
         request = next(conn.parser)
@@ -115,9 +115,8 @@ class Answer(Response):  # type: ignore[misc]
 
     def send_headers(self) -> None:
         """Keep them for the next flush. Behind them there is no 100 Continue any more."""
-        reader = self._conn.reader
-        reader.expects = False
-        if reader.flowing and not at_end(self.req.body):
+        self._conn.reader.expects = False
+        if self._conn.reader.flowing and not _read(self.req, self._conn):
             self.force_close()  # nobody knows where the next request begins
         super().send_headers()
 
@@ -141,7 +140,7 @@ def _body(request: Any, conn: Connection) -> Any:
     """
     request._expected_100_continue = False  # it was sent, if it was needed
     if conn.reader.flowing:
-        return request.body
+        return io.BufferedReader(Flowing(request.body, conn.reader), 65536)
     if conn.complete or is_chunked(request.body):
         return io.BytesIO(request.body.read())
     request.force_close()  # a length over the limit: the application refuses it, and nobody reads it
@@ -161,3 +160,8 @@ def _send(body: Any, answer: Answer, conn: Connection) -> None:
     finally:
         if hasattr(body, "close"):
             body.close()
+
+
+def _read(request: Any, conn: Connection) -> bool:
+    """Whether all of a flowing body was read, so that the next request begins behind it."""
+    return conn.reader.flowing and not conn.reader.broken and at_end(request.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import select
 import socket
 import ssl
@@ -11,11 +12,11 @@ from typing import Any
 
 from patron.errors import BadRequest, HTTPError
 from patron.server import tls
-from patron.server.internals import TConn, Unreader, gunicorn_http
+from patron.server.internals import TConn, Unreader, gunicorn_http, is_chunked
 from patron.server.reading import Incoming
 from patron.server.sending import LEAST_RATE, NOT_NOW, Outgoing
 
-__all__ = ["Connection", "Phase", "Reader"]
+__all__ = ["Connection", "Flowing", "Phase", "Reader"]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -98,6 +99,7 @@ class Reader(Unreader):  # type: ignore[misc]
         super().__init__()
         self._conn = conn
         self.flowing = False
+        self.broken = False  # whether it is unknown where the body ends
         self.expects = False
         self._timeout = 0.0
         self._allowed = 0.0  # seconds that are left to wait on the whole
@@ -105,6 +107,7 @@ class Reader(Unreader):  # type: ignore[misc]
     def begin(self, flowing: bool, *, expects: bool, timeout: float) -> None:
         """For the next request."""
         self.flowing = flowing
+        self.broken = False
         self.expects = expects
         self._timeout = self._allowed = timeout
 
@@ -116,7 +119,7 @@ class Reader(Unreader):  # type: ignore[misc]
             HTTPError: the client sends too slowly (408).
             BadRequest: the client went away.
         """
-        if not self.flowing:
+        if not self.flowing or self.broken:
             return b""
         if self.expects:
             self.expects = False
@@ -124,7 +127,6 @@ class Reader(Unreader):  # type: ignore[misc]
         while (data := self._conn.receive()) is None:
             self._wait()
         if not data:
-            self.flowing = False
             raise BadRequest({"error": "the body ended early"})
         self._allowed += len(data) / LEAST_RATE
         return data
@@ -136,5 +138,40 @@ class Reader(Unreader):  # type: ignore[misc]
         arrived = poll.poll(1000 * max(0.0, min(self._timeout, self._allowed)))
         self._allowed -= time.monotonic() - began
         if not arrived:
-            self.flowing = False
             raise HTTPError({"error": f"the body did not arrive within {self._timeout:g} s"}, status=408)
+
+
+class Flowing(io.RawIOBase):
+    """
+    A body as it arrives: a read gives what is there, and waits only when that is nothing.
+
+    Errors are those of `Reader.chunk`, and the parser's. The thread that has the request calls.
+    """
+
+    def __init__(self, body: Any, reader: Reader) -> None:
+        self._body = body.reader
+        self._chunked = is_chunked(body)
+        self._reader = reader
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill *buffer* as far as bytes are there; returns how many, 0 at the end."""
+        if self._reader.broken:
+            return 0
+        try:
+            data = self._arrived(len(buffer))
+        except BaseException:
+            self._reader.broken = True
+            raise
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _arrived(self, size: int) -> bytes:
+        data: bytes = self._body.read(1)
+        if data:
+            held = self._body.buf if self._chunked else self._reader.buf
+            data += self._body.read(min(size - 1, len(held.getvalue())))
+        return data

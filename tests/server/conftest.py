@@ -138,7 +138,17 @@ class ServiceProcess:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     """A service that is not started yet; everything of it is ended after the test."""
-    process = ServiceProcess(tmp_path, free_port())
+    yield from _service(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """As `service`, for all the tests of a module that leave it as it was."""
+    yield from _service(tmp_path_factory.mktemp("shared"))
+
+
+def _service(folder: Path) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(folder, free_port())
     yield process
     process.kill_group()
     for leftover in Path("/dev/shm").glob("patron-*"):
