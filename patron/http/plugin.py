@@ -17,6 +17,7 @@ from patron.http.intake import Intake
 from patron.http.listing import flask_infos
 from patron.http.router import UNMATCHED, Application, Endpoint
 from patron.http.routes import RouteInfo
+from patron.http.remote import PROXIES, Proxies
 from patron.http.settings import HttpSettings
 from patron.http.watching import WATCH, Watch
 from patron.observe import log, metrics
@@ -75,6 +76,7 @@ class PluggedApp(HttpApp):
         # The keys are what is answered now. Each thread adds and removes its own only, so it needs no lock.
         self.live: dict[Watch, None] = {}
         self._access = settings.access_log
+        self._proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._writers: dict[int, Callable[..., None] | None] = {}
         self._serves = serves
         self._application = application
@@ -87,6 +89,8 @@ class PluggedApp(HttpApp):
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ[_APP] = self
+        if self._proxies is not None:
+            environ[PROXIES] = self._proxies
         return self._application(environ, start_response)
 
     def start(self, resources: Mapping[str, Any] | None = None) -> None:
