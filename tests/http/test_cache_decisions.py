@@ -46,14 +46,14 @@ def act(wishes: Wishes, age: float | None) -> str:
         (Wishes(only_if_cached=True), 30.0, "refuse replaced expired"),
         (Wishes(only_if_cached=True, max_age=6), 7.0, "refuse replaced max_age"),
         (Wishes(only_if_cached=True, no_cache=True), 7.0, "refuse replaced no_cache"),
-        (Wishes(max_stale=math.inf), 35.0, "serve hit max-stale"),
-        (Wishes(max_stale=5), 35.0, "serve hit max-stale"),
+        (Wishes(max_stale=math.inf), 35.0, "serve hit max_stale"),
+        (Wishes(max_stale=5), 35.0, "serve hit max_stale"),
         (Wishes(max_stale=4), 35.0, "run replaced expired"),
         (Wishes(max_stale=math.inf), 40.0, "run replaced expired"),
         (Wishes(max_stale=math.inf, max_age=35), 35.0, "run replaced expired"),
         (Wishes(max_stale=math.inf, min_fresh=1), 35.0, "run replaced expired"),
         (Wishes(max_stale=math.inf, no_cache=True), 35.0, "run replaced expired"),
-        (Wishes(max_stale=math.inf, only_if_cached=True), 35.0, "serve hit max-stale"),
+        (Wishes(max_stale=math.inf, only_if_cached=True), 35.0, "serve hit max_stale"),
     ],
 )
 def test_the_table(wishes, age, expected):

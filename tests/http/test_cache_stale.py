@@ -106,7 +106,7 @@ def test_a_client_may_take_stale_ones_without_asking_the_processor():
         answer = w.get(Cache_Control="max-stale=10")
         assert (answer.json, answer.headers["Warning"]) == ({"run": 1}, STALE)
         assert w.get(Cache_Control="max-stale=9").json == {"run": 2}
-        assert w.counts()["hit:max-stale"] == 1
+        assert w.counts()["hit:max_stale"] == 1
 
 
 def test_the_failure_is_in_the_log_nevertheless():

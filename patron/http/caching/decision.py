@@ -96,7 +96,7 @@ def _of_stale(wishes: Wishes, age: float, entitlement: Entitlement) -> Verdict:
         and not (wishes.no_cache or wishes.no_store or wishes.min_fresh)
         and (wishes.max_age is None or age < wishes.max_age)
     ):
-        return Verdict("serve", "hit", "max-stale", (STALE,))
+        return Verdict("serve", "hit", "max_stale", (STALE,))
     return _replaced("expired", wishes)
 
 
