@@ -24,21 +24,13 @@ _TYPES = (
     "text/*",
     "*+json",
     "*+xml",
-    "*+text",
-    "application/graphql",
     "application/javascript",
     "application/json",
     "application/openmetrics-text",
-    "application/vnd.ms-fontobject",
     "application/wasm",
-    "application/x-javascript",
     "application/x-ndjson",
     "application/xml",
-    "application/yaml",
-    "font/otf",
     "font/ttf",
-    "image/bmp",
-    "image/x-icon",
 )
 
 
