@@ -9,6 +9,7 @@ __all__ = ["SCHEMES", "is_url", "shown", "url_problems"]
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 
+_ENCODED = "special characters in a password are percent-encoded"
 _NUMBERS = ("socket_timeout", "socket_connect_timeout")
 
 
@@ -37,8 +38,10 @@ def url_problems(url: str) -> list[str]:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        return [f"{shown(url)} is no URL: {error}"]
+    except ValueError:  # whose text may show a piece of the password
+        return [f"{shown(url)} is no URL: the port is a number from 0 to 65535, and {_ENCODED}"]
+    if "@" in parts.path + parts.query + parts.fragment:
+        return [f"{shown(url)} is no URL: {_ENCODED}"]
     return [f"{shown(url)}: {problem}" for problem in _part_problems(parts)]
 
 

@@ -1,5 +1,5 @@
 """
-Runs Kafka, RabbitMQ, moto's server and Redis until it is interrupted, and prints the variables that lead the tests to them.
+Runs Kafka, RabbitMQ, moto's server and Redis until it is interrupted; prints the variables that lead tests to them.
 
     python tests/brokers/serve.py > brokers.env &    # then: . ./brokers.env; pytest
 """

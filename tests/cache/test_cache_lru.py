@@ -123,9 +123,9 @@ def test_the_object_that_was_set_is_given_back_unless_it_could_change() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "many", True])
 def test_a_size_that_is_none_is_refused(wrong: object) -> None:
-    with pytest.raises(ConfigError, match="size is .*: use a whole number above 0"):
+    with pytest.raises(ConfigError, match=r"size is .*: use a whole number above 0"):
         LRUStore(size=wrong)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="max_bytes is .*: use a whole number above 0"):
+    with pytest.raises(ConfigError, match=r"max_bytes is .*: use a whole number above 0"):
         LRUStore(max_bytes=wrong)  # type: ignore[arg-type]
 
 
@@ -196,7 +196,7 @@ def test_threads_do_not_break_it() -> None:
             for turn in range(2000):
                 store.set(f"{(turn * number) % 9}", b"x", 60)
                 store.get(f"{turn % 9}")
-        except BaseException as error:  # noqa: BLE001 - shown by the assertion
+        except BaseException as error:
             errors.append(error)
 
     sys.setswitchinterval(1e-6)
