@@ -17,6 +17,7 @@ from werkzeug.test import Client, EnvironBuilder
 
 from patron.errors import ConfigError, NotFound
 from patron.http import Compression, HttpSettings, Response, get, post
+from patron.http.caching.settings import RouteCache
 from patron.http.codings import Wish, wish
 
 TEXT = "all work and no play makes jack a dull boy\n" * 100
@@ -211,6 +212,18 @@ def test_a_client_revalidates_with_the_etag_that_it_was_given(compressing) -> No
         assert answer.headers["ETag"] == tag
         assert answer.headers["Vary"] == "Accept-Encoding"
         assert "Content-Encoding" not in answer.headers
+
+
+def test_a_cached_answer_is_coded_for_each_client_and_revalidated_with_either_etag(compressing) -> None:
+    ran: list[Any] = []
+    client = compressing(get("/", lambda request: ran.append(1) or TEXT, cache=RouteCache(max=30.0)))
+    packed, plain = client.get("/", headers=GZIP), client.get("/")
+    assert json.loads(gzip.decompress(packed.data)) == plain.json == TEXT
+    assert packed.headers["ETag"] == f"W/{plain.headers['ETag']}"
+    for tag in (packed.headers["ETag"], plain.headers["ETag"]):
+        for headers in (GZIP, {}):
+            assert client.get("/", headers={**headers, "If-None-Match": tag}).status_code == 304
+    assert len(ran) == 1
 
 
 def test_head_says_what_get_says_but_for_the_length(compressing) -> None:
