@@ -1,5 +1,5 @@
 """
-The servers as fixtures: ``kafka``, ``rabbitmq``, ``sqs``, ``redis`` for the session, ``own_...`` to be killed; ``proxy``.
+Servers as fixtures: ``kafka``, ``rabbitmq``, ``sqs``, ``redis`` for the session, ``own_...`` to be killed; ``proxy``.
 
 Each is started when the first test asks for it, unless ``PATRON_TEST_KAFKA_URL`` and so on lead to one.
 """
