@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from patron.cache.spec import store_problems
@@ -45,7 +45,7 @@ class RateLimit:
     per: float = 1.0
     burst: int | None = None
     by: Literal["address", "principal", "route"] = "address"
-    store: str = "memory"
+    store: str = field(default="memory", repr=False)  # a URL may have a password in it
     outage: Literal["allow", "refuse"] = "allow"
 
     def __post_init__(self) -> None:
