@@ -15,9 +15,9 @@ from patron.http.app import HttpApp
 from patron.http.auth import Authenticator
 from patron.http.intake import Intake
 from patron.http.listing import flask_infos
+from patron.http.remote import PROXIES, Proxies
 from patron.http.router import UNMATCHED, Application, Endpoint
 from patron.http.routes import RouteInfo
-from patron.http.remote import PROXIES, Proxies
 from patron.http.settings import HttpSettings
 from patron.http.watching import WATCH, Watch
 from patron.observe import log, metrics
@@ -195,9 +195,10 @@ class Layer:
 
     def on_request(self, sender: flask.Flask, **_: Any) -> None:
         """Flask has matched the request, or has not."""
-        watch: Watch | None = flask.request.environ.get(WATCH)
+        request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+        watch: Watch | None = request.environ.get(WATCH)
         if watch is not None:
-            watch.found(_pattern(sender), flask.request.method)
+            watch.found(_pattern(sender, request), request.method)
 
     def on_exception(self, sender: flask.Flask, exception: BaseException, **_: Any) -> None:
         """Nobody in the application handles *exception*."""
@@ -210,20 +211,20 @@ def _nothing() -> None:
     pass
 
 
-def _pattern(application: flask.Flask) -> str:
-    rule = flask.request.url_rule
+def _pattern(application: flask.Flask, request: flask.Request) -> str:
+    rule = request.url_rule
     if rule is not None:
         return rule.rule
-    refused = flask.request.routing_exception
+    refused = request.routing_exception
     if isinstance(refused, MethodNotAllowed) and refused.valid_methods:
-        return _pattern_of_other(application, next(iter(refused.valid_methods)))
+        return _pattern_of_other(application, request, next(iter(refused.valid_methods)))
     return UNMATCHED
 
 
-def _pattern_of_other(application: flask.Flask, method: str) -> str:
+def _pattern_of_other(application: flask.Flask, request: flask.Request, method: str) -> str:
     """The pattern that has *method*, which is not the request's."""
     try:
-        adapter = application.create_url_adapter(flask.request)
+        adapter = application.create_url_adapter(request)
         rule = adapter.match(method=method, return_rule=True)[0] if adapter is not None else None
     except HTTPException:
         return UNMATCHED

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from patron import correlation
 from patron import resources as registry
-from patron.http.head import is_header
 from patron.http.message import Headers
 from patron.http.remote import client_address
 from patron.observe import report_error
@@ -84,10 +83,8 @@ class Watch:
         self.bytes = 0
         self.started = time.monotonic()
         self.operation = home.endpoint(pattern).instrument(self.method).start(Headers(environ))
-        self._forwarded = correlation.forwarded()
-        if home.resources:
-            self._lent = registry.use(home.resources)
-            self._lent.__enter__()
+        self._forwarded = correlation.forwarded() or None
+        self._lend()
 
     def found(self, pattern: str, method: str) -> None:
         """The application has matched the request."""
@@ -202,9 +199,7 @@ class Watch:
         if operation.sampled:
             self._tag()
         operation.finish()
-        if self._lent is not None:
-            with contextlib.suppress(ValueError):  # another thread ends it, whose context never had them
-                self._lent.__exit__(None, None, None)
+        self._leave()
         # A cycle would have to wait for the garbage collector.
         self.environ.pop(WATCH, None)
         self.error = None
@@ -217,15 +212,36 @@ class Watch:
         if self.status >= 500:
             self.operation.tag("error", True)
 
-    @contextlib.contextmanager
-    def afterwards(self) -> Iterator[None]:
-        """What runs inside, behind the end of the request, still belongs to it."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(correlation.use(self.operation.correlation_id, self._forwarded))
-            stack.enter_context(self.operation.use())
-            if self._home.resources:
-                stack.enter_context(registry.use(self._home.resources))
-            yield
+    def close(self, body: Any) -> None:
+        """The server has done with *body*; what that runs still belongs to the request."""
+        close = getattr(body, "close", None)
+        ended = self not in self._home.live
+        if ended:
+            self._resume()
+        try:
+            if close is not None:
+                close()
+        finally:
+            if ended:
+                self._leave()
+            else:
+                self.finish()
+
+    def _resume(self) -> None:
+        self.operation.resume(self._forwarded)
+        self._lend()
+
+    def _leave(self) -> None:
+        self.operation.detach()
+        if self._lent is not None:
+            lent, self._lent = self._lent, None
+            with contextlib.suppress(ValueError):  # another thread ends it, whose context never had them
+                lent.__exit__(None, None, None)
+
+    def _lend(self) -> None:
+        if self._home.resources:
+            self._lent = registry.use(self._home.resources)
+            self._lent.__enter__()
 
 
 class _Body:
@@ -257,13 +273,7 @@ class _Body:
 
     def close(self) -> None:
         """End the answer; the server calls it, also when the client went away."""
-        close = getattr(self._body, "close", None)
-        try:
-            if close is not None:
-                with self._watch.afterwards():
-                    close()
-        finally:
-            self._watch.finish()
+        self._watch.close(self._body)
 
 
 def _text(path: str) -> str:
@@ -278,7 +288,7 @@ def _code(status: str) -> int:
 
 def _length(headers: Iterable[tuple[str, str]]) -> int | None:
     for name, value in headers:
-        if len(name) == 14 and name.lower() == "content-length" and is_header(name, value):
+        if len(name) == 14 and name.lower() == "content-length":
             return int(value) if value.isdecimal() else None
     return None
 

@@ -106,6 +106,16 @@ class Operation:
         except ValueError:
             pass  # It was made current in another thread, whose context keeps it.
 
+    def resume(self, forwarded: Mapping[str, str] | None = None) -> None:
+        """
+        Be the current operation of this thread again, until `detach`; also after the end.
+
+        For what an operation leaves behind in its own thread. *forwarded* are the headers that came with it.
+        """
+        self._id_token = correlation.id_variable.set(self.correlation_id)
+        self._forwarded_token = correlation.forwarded_variable.set(forwarded)
+        self._token = _current.set(self)
+
     @contextmanager
     def use(self) -> Iterator[Operation]:
         """Be the current operation of this thread inside the block; for work that was detached."""

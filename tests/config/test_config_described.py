@@ -107,7 +107,10 @@ def test_a_reference_is_loaded_like_a_file(world, monkeypatch):
             "shop:servise",
             "'shop:servise': module 'shop' has no attribute 'servise' (did you mean 'service'?)",
         ),
-        ("shop:other", "'shop:other' is 3, which is no patron.Service"),
+        (
+            "shop:other",
+            "'shop:other' is 3, which is no patron.Service, and no Flask application with patron.Patron",
+        ),
     ],
 )
 def test_a_reference_to_no_service_is_refused(world, monkeypatch, reference, message):
