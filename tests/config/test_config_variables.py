@@ -13,6 +13,12 @@ from patron.config.layout import file_shape
     [
         ("PATRON_HTTP_DEFAULT_PORT", "8080", lambda s: s.http.port == 8080),
         ("PATRON_HTTP_READ_TIMEOUT", "1m", lambda s: s.http.read_timeout == 60.0),
+        ("PATRON_HTTP_TIMEOUT", "2s", lambda s: s.http.timeout == 2.0),
+        (
+            "PATRON_HTTP_STATUS_ERROR_LOGGING",
+            "404;[500,600)",
+            lambda s: s.http.log_bodies == ("404", "500-599"),
+        ),
         ("PATRON_WORKERS", "3", lambda s: s.process.workers == 3),
         ("PATRON_GRACE", "5.5", lambda s: s.process.grace == 5.5),
         ("PATRON_LOG_LEVEL", "debug", lambda s: s.log.level == "debug"),
@@ -36,6 +42,15 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_right(world):
     problems = world.problems("name: a\n", {"PATRON_WORKERS": "two", "PATRON_LOG_LEVEL": "loud"})
     assert problems[0].startswith("PATRON_LOG_LEVEL: log.level: expected one of 'debug', 'info'")
     assert problems[1] == "PATRON_WORKERS: workers: expected a whole number, got the text 'two'"
+
+
+def test_a_variable_that_lists_statuses_is_checked_like_the_list_of_the_file(world):
+    assert world.problem("name: a\n", {"PATRON_HTTP_STATUS_ERROR_LOGGING": "404;"}).startswith(
+        "PATRON_HTTP_STATUS_ERROR_LOGGING: http.log_bodies: '' is no status"
+    )
+    assert world.problem("name: a\nhttp: {log_bodies: ['6xx']}\n").endswith(
+        "is no status: write 404, 5xx or 400-499"
+    )
 
 
 def test_a_variable_out_of_range_is_named_too(world):
