@@ -90,7 +90,7 @@ def test_a_route_with_a_parameter_stands_behind_the_admin_routes_as_it_does_behi
     app.add_url_rule("/<path:anything>", "spa", lambda anything: "the page")
     client = app.test_client()
     assert client.get("/ready").json == {"status": "ready", "reasons": []}
-    assert client.get("/readyness").text == "the page"
+    assert client.get("/ready-or-not").text == "the page"
 
 
 def test_metrics_that_are_mounted_as_prometheus_client_shows_it_stay() -> None:
