@@ -77,6 +77,7 @@ TARGETS = (
     b"/assets/sub/.well-known/x",
     b"/assets/out",
     b"/assets/parent/secret.txt",
+    b"/assets/sibling/secret.txt",
     b"/assets/loop",
     b"/assets/loop/x",
     b"/assets/pipe",
@@ -106,6 +107,7 @@ def make_folder(place: Path) -> Path:
         (folder / name).write_text(SECRET)
     (folder / "out").symlink_to("../secret.txt")
     (folder / "parent").symlink_to("..")
+    (folder / "sibling").symlink_to("../public-2")
     (folder / "loop").symlink_to("loop")
     (folder / "inside").symlink_to("app.js")
     os.mkfifo(folder / "pipe")

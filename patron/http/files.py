@@ -78,7 +78,7 @@ def safe_segments(path: str) -> tuple[str, ...] | None:
     inner = names[1:] if names[0] == ".well-known" else names
     if "" in names[:-1] or any(name.startswith(".") for name in inner):
         return None
-    return names if path.isprintable() and "\\" not in path else None
+    return names if "\\" not in path and "\0" not in path else None
 
 
 class File(NamedTuple):

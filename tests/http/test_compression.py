@@ -158,6 +158,7 @@ def test_a_client_that_refuses_plain_bodies_gets_small_ones_and_images_compresse
         (5000, "text/plain", {"Content-Encoding": "br"}, 200),
         (5000, "text/plain", {"Cache-Control": "public, No-Transform"}, 200),
         (5000, "text/plain", {"Content-Range": "bytes 0-4999/9999"}, 206),
+        (5000, "text/plain", {}, 206),
         (5000, "text/plain", {"Repr-Digest": "sha-256=:AA==:"}, 200),
     ],
 )

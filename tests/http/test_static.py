@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import flask
 import pytest
@@ -221,6 +222,22 @@ def test_a_directory_without_its_slash_is_a_redirect_without_a_host(
 ) -> None:
     answer = site.get(path, headers={"Host": "evil.example"})
     assert (answer.status_code, answer.headers["Location"]) == (308, location)
+
+
+def test_a_redirect_names_no_host_whatever_stands_in_front_of_the_service(site: Client) -> None:
+    answer = site.get("/s/docs", environ_overrides={"SCRIPT_NAME": "//evil.example"})
+    assert answer.headers["Location"] == "/evil.example/s/docs/"
+
+
+def test_names_may_have_what_people_type(site: Client, folder: Path) -> None:
+    for name in (
+        "Screenshot at 9.41\u202fAM.txt",
+        "a;b=c&d.txt",
+        "100%.txt",
+        "\U0001f468\u200d\U0001f4bb.txt",
+    ):
+        (folder / name).write_text(name)
+        assert site.get(f"/s/{quote(name)}").text == name
 
 
 def test_without_an_index_directories_have_no_page(serve: Any, folder: Path) -> None:
