@@ -121,7 +121,7 @@ class Incoming:
             return self._completed()
         streams = self._ask(head)
         if codings:
-            if lengths or len(codings) > 1 or codings[0].strip().lower() != b"chunked":
+            if lengths or not _only_chunked(codings):
                 return State.WHOLE  # the parser refuses it, or the application does
             self._chunked = True
         else:
@@ -178,6 +178,12 @@ class Incoming:
         if self.data.find(_HEAD_END, line_end) >= 0:
             return self._completed()
         return State.WHOLE if len(self.data) - line_end > self._max_head else State.MORE
+
+
+def _only_chunked(values: list[bytes]) -> bool:
+    """Whether the codings are chunked alone; identity, which was one once, changes nothing in front of it."""
+    names = [name.strip().lower() for value in values for name in value.split(b",")]
+    return names[-1] == b"chunked" and set(names[:-1]) <= {b"identity"}
 
 
 def _length(values: list[bytes]) -> int | None:

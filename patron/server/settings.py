@@ -9,7 +9,7 @@ from typing import Any
 from patron.server import tls
 from patron.service import Inspection
 
-__all__ = ["gunicorn_settings"]
+__all__ = ["gunicorn_settings", "safe_parser_installed"]
 
 #: The parser in C is only safe from this version on: earlier ones take bare line feeds and folded headers.
 _SAFE_PARSER = (0, 6, 14)
@@ -34,7 +34,7 @@ def gunicorn_settings(inspection: Inspection) -> dict[str, Any]:
         "proc_name": inspection.name,
         # One fixed path per user: a second service would take it over, and delete it.
         "control_socket_disable": True,
-        "http_parser": "auto" if _safe_parser_installed() else "python",
+        "http_parser": "auto" if safe_parser_installed() else "python",
         "accesslog": None,
         "errorlog": "-",
         "logger_class": "patron.server.logger.ServerLog",
@@ -47,7 +47,8 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _safe_parser_installed() -> bool:
+def safe_parser_installed() -> bool:
+    """Whether the parser in C is there, in a version that is as strict as the one in Python."""
     try:
         version = importlib.metadata.version("gunicorn_h1c")
     except importlib.metadata.PackageNotFoundError:
