@@ -10,6 +10,7 @@ HIDDEN = "********"
 
 _SECRET = re.compile(r"passw|passphrase|secret|token|api_?key|credential|private_?key", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+_OPTION = re.compile(r"(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
 
 
 def looks_secret(path: str) -> bool:
@@ -23,5 +24,7 @@ def without_password(text: str) -> str:
 
     >>> without_password("amqp://shop:hunter2@broker/")
     'amqp://shop:********@broker/'
+    >>> without_password("unix:///run/redis.sock?password=hunter2&db=1")
+    'unix:///run/redis.sock?password=********&db=1'
     """
-    return _USERINFO.sub(rf"\1:{HIDDEN}@", text)
+    return _OPTION.sub(HIDDEN, _USERINFO.sub(rf"\1:{HIDDEN}@", text))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from patron.testing.driving import drain as drain
     from patron.testing.driving import driven as driven
     from patron.testing.running import Running as Running
+    from patron.testing.stores import StoreContract as StoreContract
 
 # Looked up when first used: the contract imports pytest and `Running` a web server, which not every
 # test wants.
@@ -28,6 +29,7 @@ _HOMES = {
     "MemorySource": "patron.sources.memory",
     "Running": "patron.testing.running",
     "SourceContract": "patron.testing.contract",
+    "StoreContract": "patron.testing.stores",
     "capture": "patron.observe",
     "drain": "patron.testing.driving",
     "driven": "patron.testing.driving",
@@ -40,6 +42,7 @@ __all__ = [
     "MemorySource",
     "Running",
     "SourceContract",
+    "StoreContract",
     "capture",
     "drain",
     "driven",
