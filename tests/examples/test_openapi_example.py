@@ -254,6 +254,13 @@ def test_a_mistake_deep_in_a_body_is_named_by_its_way(routes_from: Callable[...,
     assert client.post("/x").status_code == 204, "the body is not required"
 
 
+def test_a_mistake_in_one_of_several_forms_is_named_where_it_is(routes_from: Callable[..., Any]) -> None:
+    numbered = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    body = content({"anyOf": [numbered, {"type": "null"}]})
+    client = served(routes_from(operation(method="post", requestBody=body), {"op": lambda request: None}))
+    assert client.post("/x", json={"n": "1"}).json["fields"] == {"n": "'1' is not of type 'integer'"}
+
+
 def test_json_by_another_name_is_checked_and_other_formats_are_left_to_the_processor(
     routes_from: Callable[..., Any],
 ) -> None:
@@ -308,10 +315,23 @@ def test_answers_are_checked_when_asked_for(
     assert served(routes_from(document, handlers)).get("/x").status_code != 500
 
 
+def test_further_options_of_a_route_stand_behind_the_check(routes_from: Callable[..., Any]) -> None:
+    reached: list[Any] = []
+
+    def noted(handler: Any) -> Any:
+        return lambda request: reached.append(request.fields["n"]) or handler(request)
+
+    document = operation(parameters=[parameter("n", "query", {"type": "integer"})])
+    options = {"op": {"middlewares": [noted], "max_body": 10}}
+    [route, _] = routes = routes_from(document, {"op": fields}, options=options)
+    assert (route.max_body, served(routes).get("/x?n=x").status_code, reached) == (10, 400, [])
+    assert (served(routes).get("/x?n=1").status_code, reached) == (200, [1])
+
+
 def test_what_the_document_does_not_produce_is_not_acceptable(routes_from: Callable[..., Any]) -> None:
     document = operation(responses={"200": {"description": "", **content({}, "application/json")}})
     client = served(routes_from(document, {"op": lambda request: 1}))
-    assert client.get("/x", headers={"Accept": "text/csv"}).status_code == 406
+    assert client.get("/x", headers={"Accept": "application/x-protobuf"}).status_code == 406
 
 
 def secured(*requirements: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -365,6 +385,10 @@ def test_everything_that_is_not_there_is_said_at_once(routes_from: Callable[...,
         (operation(responses=1), "paths./x.get"),
         (operation("/x/{id}"), "id"),
         (operation(parameters=[{"name": "n", "in": "query", **content({})}]), "parameter n has no schema"),
+        (
+            operation(parameters=[parameter("n", "query", {"type": ["integer", "null"]})]),
+            "name them in anyOf",
+        ),
         (secured({"token": [], "key": []}), "name one scheme in each requirement"),
         ("nowhere.yaml", "nowhere.yaml"),
     ],
@@ -373,6 +397,7 @@ def test_everything_that_is_not_there_is_said_at_once(routes_from: Callable[...,
         "a wrong part",
         "a parameter that is not described",
         "by content",
+        "of several types",
         "two at once",
         "no file",
     ],

@@ -152,6 +152,8 @@ class Parameter:
         if "schema" not in parameter:
             raise ConfigError(f"parameter {self.name} has no schema: one by content is not supported")
         schema = parameter / "schema"
+        if isinstance((schema / "type").read_str_or_list(""), list):
+            raise ConfigError(f"parameter {self.name} has several types: name them in anyOf")
         self._required = (parameter / "required").read_bool(default=False)
         self._default = (schema / "default").read_value() if "default" in schema else ABSENT
         self._schema = Schema(dialect, root, schema)
@@ -169,8 +171,8 @@ class Parameter:
         except CastError as error:
             wrong[self.name] = _short(f"{error.value!r} is not of type {error.type!r}")
             return ABSENT
-        except (DeserializeError, ValueError) as error:
-            wrong[self.name] = _short(str(error))
+        except DeserializeError:
+            wrong[self.name] = f"is not written in the style {self._written.style!r}"
             return ABSENT
         wrong.update(self._schema.problems(value, self.name))
         return value
