@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from cache_world import balanced, world
@@ -45,6 +46,7 @@ class Unruly:
 
 def processor(w, outcome):
     def process(request):
+        time.sleep(0.001)  # long enough for another one to come
         kind = outcome()
         if kind == "nested":
             return {"inner": w.get("/it/b", Cache_Control="only-if-cached").status_code}
@@ -108,12 +110,12 @@ def test_under_concurrency_whatever_goes_wrong():
             return kind
 
         w.processor = processor(w, outcome)
-        start = threading.Barrier(16)
+        start = threading.Barrier(12)
 
         def client(seed):
             mine = random.Random(seed)
-            start.wait(10)
-            for _ in range(120):
+            start.wait(30)
+            for _ in range(80):
                 w.clock.now += 0.001
                 headers = {"Cache_Control": mine.choice(CONTROLS)}
                 if mine.random() < 0.05:
@@ -124,19 +126,13 @@ def test_under_concurrency_whatever_goes_wrong():
                     headers["X_Request_Timeout_Ms"] = "1"
                 w.request(mine.choice(["GET", "GET", "HEAD"]), f"/it/{mine.choice('aab')}", **headers)
 
-        with ThreadPoolExecutor(16) as pool:
-            for done in [pool.submit(client, seed) for seed in range(16)]:
+        with ThreadPoolExecutor(12) as pool:
+            for done in [pool.submit(client, seed) for seed in range(12)]:
                 done.result(60)
         counts = w.counts()
         assert balanced(counts)
         # Those whose time was over before they reached the cache made no lookup.
-        assert lookups(counts) <= 16 * 120 + len(nested)
-        assert {name.partition(":")[0] for name in counts} >= {
-            "hit",
-            "miss",
-            "replaced",
-            "bypass",
-            "coalesced",
-            "failed",
-        }
+        assert lookups(counts) <= 12 * 80 + len(nested)
+        seen = {name.partition(":")[0] for name in counts}
+        assert seen >= {"hit", "miss", "replaced", "bypass", "added", "refused", "failed"}
         assert w.app._fronts[0]._cache._flights._flights == {}

@@ -330,6 +330,18 @@ def test_a_cache_around_a_cached_route_counts_the_age_on():
     assert [c.get("/x").json["run"] for _ in range(3)] == [1, 1, 1]
 
 
+def test_headers_of_one_connection_or_one_request_are_not_kept():
+    def app(environ, start_response):
+        headers = [("Connection", "X-Hop"), ("X-Hop", "1"), ("X-Correlation-Id", "c1"), ("X-Stays", "1")]
+        start_response("200 OK", [*headers, ("Content-Length", "2")])
+        return [b"ab"]
+
+    c = Client(cached_app(RouteCache(max=30))(app))
+    for _ in range(2):
+        names = {name.lower() for name, _ in c.get("/x").headers}
+        assert names == {"x-stays", "content-length", "age", "etag", "cache-control"}
+
+
 def test_a_path_that_does_not_begin_with_a_slash_is_an_error():
     with pytest.raises(ConfigError, match="books"):
         cached_app(RouteCache(max=1), paths=["books"])

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from typing import Any
 
+from patron import correlation
 from patron.http.caching.capture import Answer
 from patron.http.caching.directives import parse, seconds
 from patron.http.caching.entry import Entry
@@ -30,7 +31,7 @@ _DROPPED = frozenset(
         "proxy-authentication-info",
         "proxy-authorization",
         "proxy-connection",
-        "te",
+        "te",  # codespell:ignore
         "trailer",
         "transfer-encoding",
         "upgrade",
@@ -124,8 +125,11 @@ class Rules:
         etag: str,
         length: int,
     ) -> list[Header]:
-        named = {name.strip().lower() for name in joined.get("connection", "").split(",")}
-        kept = [(name, value) for name, value in all_of_them if name.lower() not in _DROPPED | named]
+        dropped = {name.strip().lower() for name in joined.get("connection", "").split(",")} | _DROPPED
+        dropped.add(
+            correlation.settings().header.lower()
+        )  # of the one request, should an inner layer echo it
+        kept = [(name, value) for name, value in all_of_them if name.lower() not in dropped]
         if "content-length" not in joined and length:
             kept.append(("Content-Length", str(length)))
         if vary := [
