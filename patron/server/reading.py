@@ -16,6 +16,8 @@ Plan = Callable[[str, str], tuple[int, bool]]
 READ_AHEAD = 16 * 1024 * 1024
 
 _HEAD_END = b"\r\n\r\n"
+#: How version 2 of the PROXY protocol begins; two bytes of kind follow, and two of the length of the rest.
+_PROXY = b"\r\n\r\n\0\r\nQUIT\n"
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 # Only HTTP/1.1 knows the expectation (RFC 9110 section 10.1.1).
@@ -105,7 +107,8 @@ class Incoming:
 
     def _find_head(self) -> State | None:
         """None when the header section is complete and the body may follow."""
-        found = self.data.find(_HEAD_END, max(0, self._scanned - 3))
+        start = self._behind_proxy_header()
+        found = self.data.find(_HEAD_END, max(start, self._scanned - 3))
         if found < 0:
             self._scanned = len(self.data)
             return State.HEAD_TOO_LARGE if len(self.data) > self._max_head else State.MORE
@@ -113,7 +116,13 @@ class Incoming:
             return State.HEAD_TOO_LARGE
         self.arrived = time.monotonic()
         self._body_at = self._scanned = found + len(_HEAD_END)
-        return self._plan_body(bytes(self.data[: self._body_at]))
+        return self._plan_body(_request(bytes(self.data[start : self._body_at])))
+
+    def _behind_proxy_header(self) -> int:
+        """Where the request begins, on a connection whose balancer first says who the client is."""
+        if not self.data.startswith(_PROXY[: len(self.data)]):
+            return 0
+        return 16 + int.from_bytes(self.data[14:16], "big")
 
     def _plan_body(self, head: bytes) -> State | None:
         lengths, codings = _LENGTH.findall(head), _CODING.findall(head)
@@ -130,7 +139,7 @@ class Incoming:
                 return State.WHOLE
             self._end = self._body_at + length
             streams = streams or length > READ_AHEAD
-        self.expects = bool(_EXPECT.match(head.lstrip()))
+        self.expects = bool(_EXPECT.match(head))
         if streams:
             return State.FLOWING
         state = self._body_state()
@@ -140,7 +149,7 @@ class Incoming:
         """Find out what body is allowed; returns whether it stays on the connection."""
         if self._plan is None:
             return False
-        method, _, rest = head.lstrip().partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         self._limit, streams = self._plan(method, rest.rpartition(" ")[0])
         return streams
 
@@ -178,6 +187,12 @@ class Incoming:
         if self.data.find(_HEAD_END, line_end) >= 0:
             return self._completed()
         return State.WHOLE if len(self.data) - line_end > self._max_head else State.MORE
+
+
+def _request(head: bytes) -> bytes:
+    """*head* from its request line on: an empty line, or version 1 of the PROXY protocol, may be in front of it."""
+    head = head.lstrip()
+    return head.partition(b"\r\n")[2] if head.startswith(b"PROXY ") else head
 
 
 def _only_chunked(values: list[bytes]) -> bool:

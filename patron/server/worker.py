@@ -7,6 +7,7 @@ import queue
 import select
 import selectors
 import signal
+import sys
 import threading
 import time
 from concurrent import futures
@@ -43,8 +44,15 @@ class PatronWorker(AnsweringWorker):
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Called by the arbiter before it is ready: our hooks go in front of the user's."""
+        """Called by the arbiter before it is ready: our hooks go in front of the user's. Exits when it cannot be."""
         super().check_config(cfg, log)
+        if cfg.protocol != "http" or "h2" in cfg.http_protocols or cfg.http2_cleartext != "off":
+            run.report(
+                ConfigError(
+                    "Patron's worker speaks HTTP/1.1: leave out protocol, http_protocols, http2_cleartext"
+                )
+            )
+            sys.exit(2)
         run.install_hooks(cfg)
 
     # Starting.

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+from types import SimpleNamespace
 
+import pytest
+from gunicorn import util
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
 from gunicorn.errors import HaltServer
+from gunicorn.http import wsgi
 from gunicorn.http.message import Message
-from gunicorn.http.parser import Parser
+from gunicorn.http.parser import Parser, RequestParser
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
+
+from patron.server import internals
 
 
 def parameters(function: object) -> list[str]:
@@ -26,9 +33,7 @@ def test_the_thread_worker_has_the_methods_that_ours_replaces_or_calls() -> None
         "accept": ["self", "listener"],
         "finish_request": ["self", "conn", "fs"],
         "handle": ["self", "conn"],
-        "handle_request": ["self", "req", "conn"],
         "enqueue_req": ["self", "conn"],
-        "_keepalive_after": ["self", "conn", "keepalive"],
         "set_accept_enabled": ["self", "enabled"],
         "wait_for_and_dispatch_events": ["self", "timeout"],
         "get_thread_pool": ["self"],
@@ -47,6 +52,31 @@ def test_a_connection_and_its_parser_hold_what_was_received() -> None:
     assert parameters(TConn.__init__) == ["self", "cfg", "sock", "client", "server"]
     assert "self.unreader" in inspect.getsource(Parser.__init__)
     assert "_expected_100_continue" in inspect.getsource(Message)
+
+
+def test_an_answer_is_made_of_pieces_for_the_socket_that_it_is_given() -> None:
+    assert parameters(wsgi.create)[:7] == [
+        *("req", "sock", "client", "server", "cfg"),
+        *("response_class", "response_args"),
+    ]
+    assert parameters(wsgi.Response.__init__) == ["self", "req", "sock", "cfg"]
+    sent: list[bytes] = []
+    util.write(SimpleNamespace(sendall=sent.append), b"abc", True)
+    util.write(SimpleNamespace(sendall=sent.append), b"abc")
+    assert sent == [b"3\r\nabc\r\n", b"abc"]
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 3\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+)
+def test_a_body_tells_whether_all_of_it_was_read(framing: bytes) -> None:
+    parser = RequestParser(Config(), iter([b"POST / HTTP/1.1\r\n" + framing]), ("127.0.0.1", 1))
+    body = next(parser).body
+    assert internals.is_chunked(body) is (b"chunked" in framing)
+    assert not internals.at_end(body)
+    assert body.read(2) == b"ab"
+    assert body.read() == b"c"
+    assert internals.at_end(body)
 
 
 def test_the_arbiter_finds_on_its_instance_what_we_put_there() -> None:

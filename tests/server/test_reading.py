@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patron.server.reading import Incoming, State
+from patron.server.reading import READ_AHEAD, Incoming, State
 
 HEAD, BODY = 65536, 1024 * 1024
 
@@ -18,6 +18,12 @@ WHOLE = {
     "length 0": b"POST / HTTP/1.1\r\ncontent-length:0\r\n\r\n",
     "chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;a=b\r\nabc\r\n0\r\n\r\n",
     "trailers": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n",
+    "identity, then chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: identity, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "an empty line first": b"\r\nPOST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+    "the PROXY protocol first": b"PROXY TCP4 1.2.3.4 1.2.3.5 1 2\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na",
+    "the PROXY protocol, version 2": b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c"
+    + b"\r\n" * 6
+    + b"GET / HTTP/1.1\r\n\r\n",
     "body that looks like a head": b"POST / HTTP/1.1\r\nContent-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n",
 }
 
@@ -94,3 +100,42 @@ def test_no_bytes_make_it_raise(data: bytes) -> None:
     incoming = Incoming(100, 100)
     for at in range(0, len(data), 7):
         assert isinstance(incoming.feed(data[at : at + 7]), State)
+
+
+def test_the_plan_is_asked_once_and_only_about_requests_with_a_body() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def plan(method: str, target: str) -> tuple[int, bool]:
+        asked.append((method, target))
+        return 10, target == "/flow"
+
+    incoming = Incoming(HEAD, BODY, plan)
+    incoming.feed(b"GET /a HTTP/1.1\r\n\r\n")
+    incoming.take()
+    assert asked == []
+    head = b"PROXY TCP4 1.2.3.4 1.2.3.5 1 2\r\nPUT /a?b=c HTTP/1.1\r\nContent-Length: 9\r\n\r\n"
+    assert [incoming.feed(piece) for piece in (head, b"1234", b"56789")][-1] is State.WHOLE
+    assert incoming.complete
+    incoming.take()
+    assert asked == [("PUT", "/a?b=c")]
+    assert incoming.feed(head.replace(b"9", b"11")) is State.WHOLE  # over the limit of this one
+    assert not incoming.complete
+    incoming.take()
+    assert incoming.feed(head.replace(b"/a?b=c", b"/flow")) is State.FLOWING
+    incoming.take()
+    assert incoming.feed(b"PUT /flow HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n") is State.FLOWING
+    assert incoming.limit == 10
+
+
+def test_more_than_is_read_ahead_is_left_on_the_connection() -> None:
+    def plan(method: str, target: str) -> tuple[int, bool]:
+        return 4 * READ_AHEAD, False
+
+    head = b"PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+    assert Incoming(HEAD, BODY, plan).feed(head % READ_AHEAD) is State.MORE
+    assert Incoming(HEAD, BODY, plan).feed(head % (READ_AHEAD + 1)) is State.FLOWING
+    chunked = Incoming(HEAD, BODY, plan)
+    chunked.feed(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+    assert [chunked.feed(chunk) for _ in range(READ_AHEAD // 0x100000)][:-1] == [State.MORE] * 15
+    assert chunked.feed(chunk) is State.FLOWING

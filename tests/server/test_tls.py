@@ -266,3 +266,10 @@ def test_the_users_own_gunicorn_options_for_tls_work(shop: Shop) -> None:
         client.request("GET", "/scheme")
         assert client.getresponse().read() == b"https"
     client.close()
+
+
+@pytest.mark.parametrize("option", ["--protocol=uwsgi", "--http2-cleartext=upgrade"])
+def test_protocols_that_the_worker_does_not_speak_are_refused_at_the_start(shop: Shop, option: str) -> None:
+    shop.service.start_gunicorn(option, wait=False)
+    assert shop.service.wait() == 2
+    assert "patron: Patron's worker speaks HTTP/1.1" in shop.service.output()
