@@ -342,6 +342,19 @@ def test_headers_of_one_connection_or_one_request_are_not_kept():
         assert names == {"x-stays", "content-length", "age", "etag", "cache-control"}
 
 
+def test_a_zero_byte_moves_nothing_from_one_part_of_the_key_to_the_next():
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [repr((environ["SCRIPT_NAME"], environ["PATH_INFO"])).encode()]
+
+    c = Client(cached_app(RouteCache(max=30))(app))
+    places = [("/a\0", "/b"), ("/a", "\0/b")]
+    for script, path in places * 2:
+        answer = c.get("/", environ_overrides={"SCRIPT_NAME": script, "PATH_INFO": path})
+        assert answer.text == repr((script, path))
+    assert operations()["hit"] == 2
+
+
 def test_a_path_that_does_not_begin_with_a_slash_is_an_error():
     with pytest.raises(ConfigError, match="books"):
         cached_app(RouteCache(max=1), paths=["books"])

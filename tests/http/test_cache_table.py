@@ -28,7 +28,7 @@ def test_every_reason_that_is_counted_is_on_the_page():
         path.read_text() for path in cache_table.PAGE.parents[1].glob("patron/http/caching/*.py")
     )
     reasons = set(re.findall(r'return "([a-z_]+)"', source)) | set(
-        re.findall(r'_store_failed\("(\w+)"', source)
+        re.findall(r'_failed\((?:call, )?"(\w+)"', source)
     )
     assert len(reasons) > 10
     assert {reason for reason in reasons if f"`{reason}`" not in PAGE} <= {"no-cache"}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from patron.cache import Store
 from patron.errors import DeadlineExceeded
 from patron.http.auth import Principal
 from patron.http.caching.capture import Answer
@@ -22,7 +20,7 @@ from patron.http.caching.decision import (
     may_join,
 )
 from patron.http.caching.directives import NO_WISHES, Wishes, wishes
-from patron.http.caching.entry import Entry, Kept, decoded, encoded
+from patron.http.caching.entry import Entry
 from patron.http.caching.failing import is_failure, tell
 from patron.http.caching.flight import Flight, Flights
 from patron.http.caching.keeping import Rules
@@ -30,8 +28,7 @@ from patron.http.caching.key import Keys
 from patron.http.caching.metrics import Tally
 from patron.http.caching.replay import replay
 from patron.http.caching.settings import RouteCache
-from patron.observe import log
-from patron.observe.seldom import Seldom
+from patron.http.caching.shelf import Shelf
 from patron.reliability.deadline import remaining
 
 __all__ = ["Cache", "Run"]
@@ -75,43 +72,26 @@ class Cache:
     ) -> None:
         self._settings = settings
         self._route = route
-        self._service = service
         self._authenticated = authenticated
         self._clock = clock or wall_clock
         self._keys = Keys(service, route, settings, private=authenticated)
         self._rules = Rules(settings, private=authenticated)
         self._tally = Tally(route)
         self._flights: Flights[Entry] = Flights()
-        self._opening = threading.Lock()  # guards the store while it is made
-        self._store: Store | None = None
-        self._seldom = Seldom()
+        self._shelf = Shelf(settings, route, service, self._tally)
 
     def open(self, resources: Mapping[str, Any] | None = None) -> None:
         """
-        Make the store; without this it is made at the first request, which can use no resource.
+        Open the store; without this it is opened at the first request, and can be no resource.
 
         Raises:
             ConfigError: there is no such store.
         """
-        from patron.cache import open_store
-
-        with self._opening:
-            if self._store is None:
-                self._store = open_store(
-                    self._settings.store,
-                    resources,
-                    prefix=f"{self._service}:cache",
-                    size=self._settings.size,
-                    max_bytes=max(1, self._settings.max_bytes // 2),  # entries are there twice: see `Kept`
-                    on_evict=self._tally.evicted,
-                )
+        self._shelf.open(resources)
 
     def close(self) -> None:
         """Close the store. May be called twice."""
-        with self._opening:
-            store, self._store = self._store, None
-        if store is not None:
-            store.close()
+        self._shelf.close()
 
     def answer(self, environ: dict[str, Any], accepted: str, principal: Principal | None, run: Run) -> Answer:
         """
@@ -128,16 +108,15 @@ class Cache:
             return self._bypassed(reason, environ, wanted, run)
         key = self._keys.of(environ, accepted, principal)
         landings = self._flights.landings
-        entry = self._get(key)
+        entry = self._shelf.get(key)
         if entry is None:
             verdict, age = decide(wanted, None, _NOTHING), 0.0
         else:
-            age = max(0.0, self._clock() - entry.born)
+            age = self._age(entry)
             verdict = self._verdict(wanted, age, entry)
-        if verdict.act == "serve" and entry is not None:
-            self._tally.count("hit", verdict.reason)
-            return replay(entry, environ, age, verdict.warnings)
         self._tally.count(verdict.lookup, verdict.reason)
+        if verdict.act == "serve" and entry is not None:
+            return replay(entry, environ, age, verdict.warnings)
         if verdict.lookup == "replaced":
             self._tally.aged(age)
         if verdict.act == "refuse":
@@ -197,10 +176,10 @@ class Cache:
         """The entry of a run that ended between this request's lookup and now."""
         if self._flights.landings == call.landings:
             return None
-        entry = self._get(call.key)
+        entry = self._shelf.get(call.key)
         if entry is None or entry is call.old:
             return None
-        age = max(0.0, self._clock() - entry.born)
+        age = self._age(entry)
         return entry if self._verdict(call.wishes, age, entry).act == "serve" else None
 
     def _join(self, call: _Call, flight: Flight[Entry]) -> Answer:
@@ -217,7 +196,7 @@ class Cache:
 
     def _coalesced(self, call: _Call, entry: Entry) -> Answer:
         self._tally.count("coalesced")
-        return replay(entry, call.environ, max(0.0, self._clock() - entry.born))
+        return replay(entry, call.environ, self._age(entry))
 
     def _run(self, call: _Call) -> tuple[Answer, Entry | None]:
         """Run the processor: the answer, and the entry that others may have, too."""
@@ -238,8 +217,8 @@ class Cache:
         if isinstance(kept, str):
             return self._not_kept(call, kept, answer)
         self._flights.remember(call.flight, shared=True)
-        self._keep(call.key, kept)
-        return replay(kept, call.environ, max(0.0, self._clock() - kept.born)), kept
+        self._keep(call, kept)
+        return replay(kept, call.environ, self._age(kept)), kept
 
     def _not_kept(
         self, call: _Call, reason: str, outcome: Answer | BaseException
@@ -249,7 +228,7 @@ class Cache:
         if not call.wishes.no_store:
             self._flights.remember(call.flight, shared=False)
             if call.old is not None and reason not in _PERSONAL:
-                self._delete(call.key)
+                self._shelf.delete(call.key)
         if isinstance(outcome, BaseException):
             raise outcome
         return _for_the_method(outcome, call.environ), None
@@ -258,7 +237,7 @@ class Cache:
         """The old entry in the place of a failure, as far as there is one, else the failure."""
         self._tally.count("failed", reason)
         old = call.old
-        age = 0.0 if old is None else max(0.0, self._clock() - old.born)
+        age = 0.0 if old is None else self._age(old)
         if old is None or not self._settings.stale_if_error or age >= old.lifetime + old.window:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -271,59 +250,14 @@ class Cache:
         warnings = (REVALIDATION_FAILED,) if age < old.lifetime else (STALE, REVALIDATION_FAILED)
         return replay(old, call.environ, age, warnings)
 
-    # The store: whatever happens to it, requests are answered.
-
-    def _get(self, key: str) -> Entry | None:
-        try:
-            data = self._opened().get(key)
-        except Exception as error:  # noqa: BLE001 - a store of the user's may raise anything
-            self._store_failed("get", error)
-            return None
-        if data is None:
-            return None
-        if type(data) is Kept:
-            return data.entry
-        try:
-            return decoded(data)
-        except Exception as error:  # noqa: BLE001 - nor is its content ours alone
-            self._store_failed("decode", error)
-            return None
-
-    def _keep(self, key: str, entry: Entry) -> None:
-        try:
-            self._opened().set(key, encoded(entry), entry.lifetime + entry.window - self._age(entry))
-        except Exception as error:  # noqa: BLE001
-            self._tally.count("not_cacheable", "store")
-            self._store_failed("set", error)
-        else:
+    def _keep(self, call: _Call, entry: Entry) -> None:
+        if self._shelf.keep(call.key, entry, entry.lifetime + entry.window - self._age(entry)):
             self._tally.count("added")
+        else:
+            self._tally.count("not_cacheable", "store")
 
     def _age(self, entry: Entry) -> float:
         return max(0.0, self._clock() - entry.born)
-
-    def _delete(self, key: str) -> None:
-        try:
-            self._opened().delete(key)
-        except Exception as error:  # noqa: BLE001
-            self._store_failed("delete", error)
-
-    def _opened(self) -> Store:
-        if self._store is None:
-            self.open()
-        assert self._store is not None
-        return self._store
-
-    def _store_failed(self, operation: str, error: Exception) -> None:
-        self._tally.count("error", operation)
-        kept_back = self._seldom.due()
-        if kept_back is not None:
-            log.warn(
-                "route cache store failed",
-                route=self._route,
-                operation=operation,
-                error=f"{type(error).__name__}: {error}",
-                others=kept_back,
-            )
 
 
 _NOTHING = Entitlement(0.0)

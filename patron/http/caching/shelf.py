@@ -1,0 +1,106 @@
+"""The store of one route, of which no failure is a failure of a request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from patron.cache import Store
+from patron.http.caching.entry import Entry, Kept, decoded, encoded
+from patron.http.caching.metrics import Tally
+from patron.http.caching.settings import RouteCache
+from patron.observe import log
+from patron.observe.seldom import Seldom
+
+__all__ = ["Shelf"]
+
+
+class Shelf:
+    """Entries by key. All threads share it; failures are counted, and logged at most once a second."""
+
+    def __init__(self, settings: RouteCache, route: str, service: str, tally: Tally) -> None:
+        self._settings = settings
+        self._route = route
+        self._service = service
+        self._tally = tally
+        self._opening = threading.Lock()  # guards the store while it is made
+        self._store: Store | None = None
+        self._seldom = Seldom()
+
+    def open(self, resources: Mapping[str, Any] | None = None) -> None:
+        """
+        Make the store; without this it is made when it is first asked, and can be no resource.
+
+        Raises:
+            ConfigError: there is no such store.
+        """
+        from patron.cache import open_store
+
+        with self._opening:
+            if self._store is None:
+                self._store = open_store(
+                    self._settings.store,
+                    resources,
+                    prefix=f"{self._service}:cache",
+                    size=self._settings.size,
+                    max_bytes=max(1, self._settings.max_bytes // 2),  # entries are there twice: see `Kept`
+                    on_evict=self._tally.evicted,
+                )
+
+    def close(self) -> None:
+        """Close the store. May be called twice."""
+        with self._opening:
+            store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def get(self, key: str) -> Entry | None:
+        """The entry for *key*; None also when the store failed, or has something that is none."""
+        try:
+            data = (self._store or self._opened()).get(key)
+        except Exception as error:  # noqa: BLE001 - a store of the user's may raise anything
+            self._failed("get", error)
+            return None
+        if data is None:
+            return None
+        if type(data) is Kept:
+            return data.entry
+        try:
+            return decoded(data)
+        except Exception as error:  # noqa: BLE001 - what is in there may be anything, too
+            self._failed("decode", error)
+            return None
+
+    def keep(self, key: str, entry: Entry, seconds: float) -> bool:
+        """Whether *entry* is kept for *seconds*."""
+        try:
+            (self._store or self._opened()).set(key, encoded(entry), seconds)
+        except Exception as error:  # noqa: BLE001
+            self._failed("set", error)
+            return False
+        return True
+
+    def delete(self, key: str) -> None:
+        """Forget *key*, if possible."""
+        try:
+            (self._store or self._opened()).delete(key)
+        except Exception as error:  # noqa: BLE001
+            self._failed("delete", error)
+
+    def _opened(self) -> Store:
+        self.open()
+        assert self._store is not None
+        return self._store
+
+    def _failed(self, operation: str, error: Exception) -> None:
+        self._tally.count("error", operation)
+        kept_back = self._seldom.due()
+        if kept_back is not None:
+            log.warn(
+                "route cache store failed",
+                route=self._route,
+                operation=operation,
+                error=f"{type(error).__name__}: {error}",
+                others=kept_back,
+            )
