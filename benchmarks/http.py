@@ -251,12 +251,12 @@ def table(name: str, group: Group) -> None:
     """The rates, what a request costs, and the ratios of the rates to each base."""
     bases = [base for base in group.bases if base.rates]
     heads = "".join(f"{f'to ({number})':>9}" for number in range(1, len(bases) + 1))
-    print(f"\n{name:42}{'req/s':>9}{'lowest':>9}{'highest':>9}{'CPU us':>9}{heads}")
+    print(f"\n{name:44}{'req/s':>9}{'lowest':>9}{'highest':>9}{'CPU us':>9}{heads}")
     for v in (v for v in group.variants if v.rates):
         mark = f" ({bases.index(v) + 1})" if v in bases else ""
         rates = f"{statistics.median(v.rates):9.0f}{min(v.rates):9.0f}{max(v.rates):9.0f}"
         ratios = "".join(f"{statistics.median(each_round(v.rates, base.rates)):9.2f}" for base in bases)
-        print(f"{v.name + mark:42}{rates}{statistics.median(v.costs):9.0f}{ratios}")
+        print(f"{v.name + mark:44}{rates}{statistics.median(v.costs):9.0f}{ratios}")
     for v, base, aim in group.aims:
         if v.rates and base.rates:
             print(f"  {v.name} / {base.name}: {compared(v, base)} (aim {aim:.2f})")

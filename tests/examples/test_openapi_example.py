@@ -218,14 +218,15 @@ def test_parameters_of_each_place_are_checked_and_defaults_filled_in(routes_from
         parameter("size", "query", {"type": "integer", "default": 3}),
         parameter("X-Tries", "header", {"type": "integer"}, required=True),
         parameter("theme", "cookie", {"enum": ["dark", "light"]}),
+        parameter("box", "query", {"type": "object"}),
     ]
     client = served(routes_from(operation("/x/{pet-id}", parameters=parameters), {"op": fields}))
     client.set_cookie("theme", "dark")
     good = client.get("/x/7?flags=true,false&other=1", headers={"X-Tries": "2"})
     assert good.json == {"pet-id": 7, "flags": [True, False], "size": 3, "other": "1"}
     client.set_cookie("theme", "blue")
-    bad = client.get("/x/7?flags=perhaps&size=big")
-    assert set(bad.json["fields"]) == {"flags", "size", "X-Tries", "theme"}
+    bad = client.get("/x/7?flags=perhaps&size=big&box=1")
+    assert set(bad.json["fields"]) == {"flags", "size", "X-Tries", "theme", "box"}
 
 
 def test_a_parameter_of_the_operation_comes_before_the_one_of_its_path(
