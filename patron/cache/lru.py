@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cachetools import TLRUCache
+from cachetools import Cache, TLRUCache
 
 from patron.cache.store import OnEvict
 from patron.errors import ConfigError
@@ -35,7 +35,8 @@ class _Entries(TLRUCache[str, _Entry]):
 
     def expire(self, time: float | None = None) -> list[tuple[str, _Entry]]:
         expired = list(super().expire(time))
-        self.removed += (("expired", entry) for _, entry in expired)
+        if expired:
+            self.removed += (("expired", entry) for _, entry in expired)
         return expired
 
     def popitem(self) -> tuple[str, _Entry]:
@@ -45,12 +46,13 @@ class _Entries(TLRUCache[str, _Entry]):
 
     def keep(self, key: str, entry: _Entry) -> None:
         """Set it, and remove what is too much now; one that is too large by itself goes at once."""
-        with self.timer:  # time stands still in here: what counts as there can be removed
+        with self.timer as now:  # time stands still in here: what counts as there can be removed
+            self.expire(now)
             self.pop(key, None)
             if entry.bytes > self.maxsize:
                 self.removed.append(("capacity", entry))
                 return
-            while len(self) >= self._size:  # counting removes what is over
+            while Cache.__len__(self) >= self._size:  # our own would look again for what is over
                 self.popitem()
             self[key] = entry
 

@@ -342,3 +342,8 @@ def test_a_resource_that_is_a_store_is_used_and_not_closed() -> None:
 def test_a_setting_that_is_no_store_is_refused_with_what_there_is(spec: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         open_store(spec, {"db": {}})
+
+
+def test_every_metric_stands_on_the_page_of_stores() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+    assert [each.name for each in METRICS if f"| `{each.name}` |" not in page] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -254,3 +255,8 @@ def test_a_password_in_the_store_is_not_shown() -> None:
     made = limiter(limit, route="/")
     assert "hunter2" not in f"{limit!r} {limit} {made!r}"
     made.close()
+
+
+def test_every_metric_stands_on_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
+    assert [each.name for each in (LIMITED, LIMIT_ERRORS) if f"| `{each.name}` |" not in page] == []
