@@ -5,24 +5,25 @@ from __future__ import annotations
 import html
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from patron.errors import BadRequest, HTTPError
+from patron.http.deadlines import deadline_of
 from patron.http.failure import STATUS_LINES
 from patron.profiling import Profile, Profiler, flame, proto, report, threads
 from patron.profiling.desk import Wanted
-from patron.reliability.deadline import remaining
 
 __all__ = ["HTML", "TEXT", "Page", "pages"]
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
-#: Seconds that are left for the answer when the request has a deadline.
-_MARGIN = 0.5
+#: Seconds that are left for the answer when the request has a deadline, and of the shortest profile.
+_MARGIN, _SHORTEST = 0.5, 0.1
 # What go tool pprof looks for before it shows the body of an error.
 _GO = ("X-Go-Pprof", "1")
 
@@ -68,6 +69,7 @@ class _Query:
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self.head = environ["REQUEST_METHOD"] == "HEAD"
         self.root = environ.get("SCRIPT_NAME", "")
+        self._deadline = deadline_of(environ, None, time.monotonic())
         try:
             self._given = dict(parse_qsl(environ.get("QUERY_STRING", ""), True, max_num_fields=20))
         except ValueError as error:
@@ -98,6 +100,13 @@ class _Query:
         if value != int(value):
             raise BadRequest(f"{name} is {value:g}: use a whole number from {least} to {most}\n")
         return int(value)
+
+    def seconds(self, default: float) -> float:
+        """How long to profile; shorter when the client does not wait so long."""
+        asked = self.number("seconds", default, 1.0, 300.0)
+        if self._deadline is None or not asked:
+            return asked
+        return max(_SHORTEST, min(asked, self._deadline.remaining() - _MARGIN))
 
     def word(self, name: str, default: str, known: Iterable[str]) -> str:
         """One of the *known* words."""
@@ -133,17 +142,16 @@ class _Desk:
         query.only("seconds", "hz", "mode", "worker", "format", "debug")
         wanted = Wanted(
             kind=query.word("mode", "cpu", ("cpu", "wall")),
-            seconds=_in_time(query.number("seconds", 30.0, 1.0, 300.0)),
+            seconds=query.seconds(30.0),
             hz=query.number("hz", 100.0, 1.0, 1000.0),
         )
         return self._page(query, wanted, "pprof")
 
     def heap(self, query: _Query) -> Page:
         query.only("seconds", "frames", "gc", "worker", "format", "debug")
-        seconds = query.number("seconds", 0.0, 1.0, 300.0)
         wanted = Wanted(
             kind="heap",
-            seconds=_in_time(seconds) if seconds else 0.0,
+            seconds=query.seconds(0.0),
             frames=query.whole("frames", 16, 1, 128),
             collect=query.word("gc", "0", ("0", "1")) == "1",
         )
@@ -174,12 +182,6 @@ class _Desk:
         nonce = secrets.token_urlsafe(16)
         body = _index(f"{query.root}{prefix}", self._name, self._profiler, nonce)
         return Page("200 OK", HTML, body.encode("utf-8", "replace"), _policy(nonce))
-
-
-def _in_time(seconds: float) -> float:
-    """*seconds*, or fewer when the request has a deadline before."""
-    left = remaining()
-    return seconds if left is None else max(0.0, min(seconds, left - _MARGIN))
 
 
 def _binary(profile: Profile, name: str) -> Page:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from patron.errors import Conflict, HTTPError, NotFound, ServiceUnavailable
-from patron.profiling import heap, sampler, threads
+from patron.profiling import clocks, heap, sampler, threads
 from patron.profiling.model import Profile
 from patron.profiling.post import Post
 
@@ -192,8 +192,14 @@ def _heap(wanted: Wanted, wait: sampler.Wait) -> Profile:
     return heap.in_use(collect=wanted.collect)
 
 
+def _cpu(wanted: Wanted, wait: sampler.Wait) -> Profile:
+    if not clocks.SUPPORTED:
+        raise Conflict("only Linux tells how much CPU time each thread uses: take mode=wall\n")
+    return sampler.sample(wanted.seconds, wanted.hz, wait)
+
+
 _TAKERS: Mapping[str, Callable[[Wanted, sampler.Wait], Profile]] = {
-    "cpu": lambda wanted, wait: sampler.sample(wanted.seconds, wanted.hz, wait),
+    "cpu": _cpu,
     "wall": lambda wanted, wait: sampler.sample(wanted.seconds, wanted.hz, wait, wall=True),
     "heap": _heap,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from patron.profiling.model import Profile
@@ -21,7 +23,7 @@ def page(profile: Profile, title: str, nonce: str) -> str:
         nonce: of the style and the script, for a ``Content-Security-Policy`` that allows no other.
     """
     kind = profile.kinds[-1]
-    data = {"unit": kind.unit, "root": _tree(profile)}
+    data = {"unit": kind.unit, "nodes": _nodes(profile)}
     return _PAGE.format(
         title=html.escape(one_line(title)),
         total=html.escape(f"{kind.type}: {readable(profile.total(), kind.unit)}"),
@@ -33,8 +35,8 @@ def page(profile: Profile, title: str, nonce: str) -> str:
     )
 
 
-def _tree(profile: Profile) -> list[Any]:
-    """Nested nodes ``[name, place, value, children]``, the threads' names outermost."""
+def _nodes(profile: Profile) -> list[tuple[str, str, int, int]]:
+    """Name, place, value and number of the parent of each node, the threads' names outermost."""
     root: list[Any] = ["all", "", 0, {}]
     for (stack, pairs), values in profile.samples.items():
         labels = dict(pairs)
@@ -44,7 +46,7 @@ def _tree(profile: Profile) -> list[Any]:
             (frame.function, f"{frame.file}:{frame.start}" if frame.file else "") for frame in reversed(stack)
         ]
         _add(root, [*outer, *calls], values[-1])
-    return _listed(root)
+    return list(_numbered(root))
 
 
 def _add(node: list[Any], path: list[tuple[str, str]], value: int) -> None:
@@ -54,14 +56,15 @@ def _add(node: list[Any], path: list[tuple[str, str]], value: int) -> None:
         node[2] += value
 
 
-def _listed(root: list[Any]) -> list[Any]:
-    """The children as lists, the largest first. Not recursive: stacks may be deeper than ours may get."""
-    left = [root]
+def _numbered(root: list[Any]) -> Iterator[tuple[str, str, int, int]]:
+    """The nodes, parents first, the largest first. Flat: stacks are deeper than JSON may be nested."""
+    left: deque[tuple[list[Any], int]] = deque([(root, -1)])
+    number = 0
     while left:
-        node = left.pop()
-        node[3] = sorted(node[3].values(), key=lambda child: -child[2])
-        left += node[3]
-    return root
+        (name, place, value, children), parent = left.popleft()
+        yield name, place, value, parent
+        left += [(child, number) for child in sorted(children.values(), key=lambda child: -child[2])]
+        number += 1
 
 
 _PAGE = """<!doctype html>
@@ -92,14 +95,17 @@ footer { position: fixed; bottom: 0; left: 0; right: 0; padding: 4px 8px; min-he
 
 _SCRIPT = r"""
 "use strict";
-const {unit, root} = JSON.parse(document.getElementById("data").textContent);
+const {unit, nodes} = JSON.parse(document.getElementById("data").textContent);
 const graph = document.getElementById("graph"), detail = document.getElementById("detail");
 const search = document.getElementById("search"), found = document.getElementById("found");
-const parents = new Map();
-for (const left = [root]; left.length;) {
-  const node = left.pop();
-  for (const child of node[3]) { parents.set(child, node); left.push(child); }
-}
+const parents = new Map(), all = nodes.map(([name, place, value]) => [name, place, value, []]);
+all.forEach((node, number) => {
+  if (number === 0) return;
+  const parent = all[nodes[number][3]];
+  parent[3].push(node);
+  parents.set(node, parent);
+});
+const root = all[0];
 let zoomed = root;
 
 function amount(value) {

@@ -93,15 +93,16 @@ def _grown(before: Blocks, after: Blocks) -> Blocks:
 
 
 def _fill(profile: Profile, blocks: Blocks) -> None:
-    known = _functions({file for places in blocks for file, _ in places})
+    known = _functions({place for places in blocks for place in places})
     for places, values in blocks.items():
         # tracemalloc has the innermost call last.
         stack = [known.get(place) or Frame("(module level)", *place) for place in reversed(places)]
         profile.add(stack, values)
 
 
-def _functions(files: set[str]) -> Mapping[Place, Frame]:
+def _functions(wanted: set[Place]) -> Mapping[Place, Frame]:
     """Line → the call that it is in: tracemalloc keeps no names, but the functions are still there."""
+    files = {file for file, _ in wanted}
     found: dict[Place, Frame] = {}
     by_module: dict[object, list[CodeType]] = defaultdict(list)
     for thing in gc.get_objects():
@@ -111,7 +112,7 @@ def _functions(files: set[str]) -> Mapping[Place, Frame]:
         for code in _nested(codes):
             for _, _, line in code.co_lines():
                 place = code.co_filename, line or 0
-                if place not in found or found[place].start < code.co_firstlineno:
+                if place in wanted and (place not in found or found[place].start < code.co_firstlineno):
                     found[place] = frame_of(code, module, line or 0)
     return found
 

@@ -2,13 +2,14 @@
 The CPU profile: looks at all threads many times a second, and counts the time that they have used.
 
 How much CPU time a thread has used is measured, by its clock in the kernel. Where it has used it is
-estimated, from those samples in which it ran, or waited for nothing but its turn: a thread that
-mostly waits is mostly seen waiting, also right after it has worked.
+estimated, from those samples in which it ran in the last moment, and did not wait for anything but
+its turn: a thread that mostly waits is mostly seen waiting, also right after it has worked.
 """
 
 from __future__ import annotations
 
 import dis
+import os
 import random
 import re
 import sys
@@ -28,8 +29,8 @@ __all__ = ["sample"]
 Wait = Callable[[float], bool]
 #: Seconds after which a running thread gives way to the sampler.
 SWITCH_INTERVAL = 0.00002
-#: Seconds that the others run undisturbed before.
-SETTLE = 0.001
+#: Seconds that are looked at for who is running; nanoseconds of CPU in them that make a whole sample.
+SETTLE, GRAIN = 0.0002, 100_000
 
 _UNSEEN = Frame("(between samples)")
 _ENDED = Frame("(threads that ended between samples)")
@@ -41,13 +42,14 @@ def sample(seconds: float, hz: float, wait: Wait, *, wall: bool = False) -> Prof
 
     The calling thread samples, and is left out. Fewer seconds when *wait* says so.
     """
-    sampler = _Wall() if wall else _Cpu()
+    sampler = _Wall() if wall else _Cpu(round(1e9 / hz))
     profile = Profile((Kind("samples", "count"), Kind("wall", CPU.unit) if wall else CPU), time.time_ns())
     profile.period_kind, profile.period = profile.kinds[1], round(1e9 / hz)
     began = last = time.monotonic_ns()
     end = began + round(seconds * 1e9)
     settle = min(SETTLE, 0.5 / hz)
     while last < end and not wait(min(_pause(hz), (end - last) / 1e9) - settle):
+        sampler.settle()
         _interrupt(random.uniform(0.5, 1.0) * settle)  # noqa: S311
         now = time.monotonic_ns()
         sampler.tick(now - last)
@@ -86,6 +88,9 @@ class _Wall:
         self._stacks = Stacks()
         self._tally: dict[tuple[str, Raw], list[int]] = defaultdict(lambda: [0, 0])
 
+    def settle(self) -> None:
+        """Nothing to do shortly before a tick."""
+
     def tick(self, elapsed: int) -> None:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():
@@ -100,19 +105,20 @@ class _Wall:
 
 
 class _Seen:
-    """One stack of one thread: how often it was seen, in how many samples it ran, and the CPU time before these."""
+    """One stack of one thread: the samples in which it ran, and their weight."""
 
-    __slots__ = ("running", "turn", "used", "used_turn")
+    __slots__ = ("running", "turn", "turn_weight", "weight")
 
     def __init__(self) -> None:
-        self.running = self.turn = 0  # samples: it ran; it waited for its turn
-        self.used = self.used_turn = 0  # nanoseconds
+        self.running = self.weight = 0
+        self.turn = self.turn_weight = 0  # it waited for its turn, or has just got it
 
 
 class _Cpu:
     """Counts the CPU time of every thread where it uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, period: int) -> None:
+        self._period = period  # nanoseconds
         self._me = threading.get_ident()
         self._stacks = Stacks()
         self._clocks = clocks.CpuClocks()
@@ -125,37 +131,63 @@ class _Cpu:
         self._waits: set[Raw] = set()
         self._points: dict[Raw, bool] = {}
 
+    def settle(self) -> None:
+        """Count what was used so far: of what the next tick finds, only the last moment belongs to its stacks."""
+        for thread, native in self._threads():
+            self._use(thread, native)
+
     def tick(self, elapsed: int) -> None:
         # First everything that should be of one moment, then what gives up the lock.
         found = list(self._active())
-        for name, native, used, raw in found:
-            self._note(name, native, used, raw)
+        for name, native, weight, raw in found:
+            self._note(name, native, weight, raw)
+
+    def _threads(self) -> Iterator[tuple[threading.Thread, int]]:
+        """Every thread but this one, with its native id."""
+        main = threading.main_thread()
+        for thread in threading.enumerate():
+            # The main thread of a forked process goes by its parent's number.
+            native = os.getpid() if thread is main else thread.native_id
+            if native is not None and thread.ident != self._me:
+                self._python.add(native)
+                yield thread, native
+
+    def _use(self, thread: threading.Thread, native: int) -> int:
+        used = self._clocks.used(native)
+        self._accounted += used
+        self._total[_group(thread.name)] += used
+        return used
 
     def _active(self) -> Iterator[tuple[str, int, int, Raw]]:
-        """Each thread that has used CPU time since the last tick, with its stack."""
-        threads = threading.enumerate()
+        """Each thread that has used CPU time in the last moment, with its stack."""
+        threads = list(self._threads())
         frames = sys._current_frames()
-        for thread in threads:
-            native, frame = thread.native_id, frames.get(thread.ident or 0)
-            if native is None or frame is None or thread.ident == self._me:
-                continue
-            self._python.add(native)
-            if used := self._clocks.used(native):
-                self._accounted += used
-                self._total[_group(thread.name)] += used
-                yield thread.name, native, used, self._stacks.take(frame)
+        for thread, native in threads:
+            frame = frames.get(thread.ident or 0)
+            if frame is not None and (used := self._use(thread, native)):
+                yield thread.name, native, self._weight(used), self._stacks.take(frame)
 
-    def _note(self, name: str, native: int, used: int, raw: Raw) -> None:
+    def _weight(self, used: int) -> int:
+        """
+        What a sample counts for whose thread has *used* so much right before.
+
+        Not just that: where work ends, more of it lies behind than where it begins. But a call that
+        kept the sampler waiting for several periods would have been seen as often.
+        """
+        return used if used > self._period else min(used, GRAIN) * self._period // GRAIN
+
+    def _note(self, name: str, native: int, weight: int, raw: Raw) -> None:
         seen = self._seen[name, raw]
         if self._was_running(raw):
             seen.running += 1
-            seen.used += used
+            seen.weight += weight
             return
         if raw[:2] not in self._waits and clocks.is_waiting(native):
             self._waits.add(raw[:2])
-        else:
+        elif weight >= self._period:
+            # One that counts less has given up the lock in this very call, and wants it back.
             seen.turn += 1
-            seen.used_turn += used
+            seen.turn_weight += weight
 
     def _was_running(self, raw: Raw) -> bool:
         """Whether the innermost call was interrupted in its own code, where nothing can be waited for."""
@@ -169,22 +201,22 @@ class _Cpu:
     def finish(self, profile: Profile) -> None:
         ran = {key: values for key, seen in self._seen.items() if (values := self._ran(key[1], seen))[1]}
         per_group: dict[str, int] = defaultdict(int)
-        for (name, _), (_, used) in ran.items():
-            per_group[_group(name)] += used
-        for (name, raw), (count, used) in ran.items():
+        for (name, _), (_, weight) in ran.items():
+            per_group[_group(name)] += weight
+        for (name, raw), (count, weight) in ran.items():
             group = _group(name)
-            share = used * self._total[group] // per_group[group]
+            share = weight * self._total[group] // per_group[group]
             profile.add(self._stacks.tell(raw), (count, share), thread=name)
         for group, total in self._total.items():
-            if group not in per_group:
+            if total and group not in per_group:
                 profile.add([_UNSEEN], (0, total), thread=group)
         self._add_others(profile)
 
     def _ran(self, raw: Raw, seen: _Seen) -> tuple[int, int]:
-        """Samples and nanoseconds in which *raw* ran."""
+        """The samples in which *raw* ran, and their weight."""
         if raw[:2] in self._waits:
-            return seen.running, seen.used
-        return seen.running + seen.turn, seen.used + seen.used_turn
+            return seen.running, seen.weight
+        return seen.running + seen.turn, seen.weight + seen.turn_weight
 
     def _add_others(self, profile: Profile) -> None:
         """What was used by threads that run no Python, and by those that have ended."""
