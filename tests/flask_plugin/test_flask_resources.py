@@ -13,6 +13,7 @@ from typing import Any
 import flask
 import pytest
 import requests
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from patron import ConfigError, Patron, current
 from patron.component import Stop
@@ -75,11 +76,27 @@ def test_resources_are_opened_by_the_first_request_and_closed_in_reverse() -> No
 
 
 def test_first_requests_that_come_together_open_them_once() -> None:
-    world = World()
-    app = world.app("db")
+    opened: list[int] = []
+    asked: list[int] = []
+
+    def factory() -> str:
+        opened.append(1)
+        until(lambda: len(asked) == 8)
+        return "db!"
+
+    app = flask.Flask("shop")
+    Patron(app, resources={"db": factory})
+    app.add_url_rule("/db", "show", lambda: current("db"))
+    inner = app.wsgi_app
+
+    def counted(environ: Any, start_response: Any) -> Any:
+        asked.append(1)
+        return inner(environ, start_response)
+
+    app.wsgi_app = counted  # type: ignore[method-assign]
     with ThreadPoolExecutor(8, "ThreadPoolExecutor-") as pool:
-        texts = [*pool.map(lambda _: app.test_client().get("/db").text, range(32))]
-    assert (set(texts), world.calls) == ({"db!"}, ["open db"])
+        texts = [*pool.map(lambda _: app.test_client().get("/db").text, range(8))]
+    assert (set(texts), opened) == ({"db!"}, [1])
     app.extensions["patron"].close()
 
 
@@ -205,3 +222,15 @@ def test_all_of_it_runs_in_a_test_and_stops_in_order() -> None:
         assert app.test_client().get("/db").text == "db!"
     assert component.ended.is_set()
     assert world.calls == ["open db", "stop", "close db"]
+
+
+def test_an_application_mounted_inside_is_its_own() -> None:
+    inner = World().app("queue", name="inner")
+    around = flask.Flask("around")
+    around.wsgi_app = DispatcherMiddleware(around.wsgi_app, {"/inner": inner.wsgi_app})  # type: ignore[method-assign]
+    Patron(around)
+    with Running(around.extensions["patron"].service) as running:
+        assert requests.get(f"{running.url}/inner/queue", timeout=5).text == "queue!"
+        shown = requests.get(f"{running.url}/inner/debug/components", timeout=5).json()
+        assert shown["name"] == "inner"
+    inner.extensions["patron"].close()
