@@ -31,6 +31,7 @@ chain around the processor has run already. Or the error that it ended with.
 """
 
 _PLAIN = frozenset((dict, list, str, bytes, int, float, bool, type(None)))
+_NONE: frozenset[str] = frozenset()
 _LINKS = frozenset(("location", "content-location"))
 
 
@@ -199,8 +200,14 @@ def reply(answer: Any, request: Request) -> wrappers.Response:
     headers = Headers(_checked(response.headers) if response.headers else None)
     if payload is None:
         return _empty(status, headers)
-    body, content_type = _body(payload, response.content_type, request, headers)
-    if "Content-Type" not in headers:
+    # Not asked of werkzeug's headers: they raise, inside, for what they do not have.
+    given = frozenset(map(str.lower, response.headers)) if response.headers else _NONE
+    body, content_type = _body(payload, response.content_type)
+    if content_type is None:
+        if "vary" not in given:
+            headers.add("Vary", "Accept")  # for caches on the way: RFC 9110, section 12.5.5
+        body, content_type = _negotiated(payload, request.accepted)
+    if "content-type" not in given:
         headers.add("Content-Type", content_type)
     return Reply(body, _status_line(status), headers)
 
@@ -229,19 +236,19 @@ def _empty(status: int, headers: Headers) -> flask.Response:
     return response
 
 
-def _body(payload: Any, content_type: str | None, request: Request, headers: Headers) -> tuple[Any, str]:
-    """The body, as a list when it is complete, and its content type."""
+def _body(payload: Any, content_type: str | None) -> tuple[Any, str | None]:
+    """The body, as a list when it is complete, and its content type; without one it is still to be negotiated."""
+    if type(payload) is dict and content_type is None:  # what nearly every processor returns
+        return None, None
     if isinstance(payload, bytes | bytearray | memoryview):
         return [bytes(payload)], content_type or "application/octet-stream"
     if isinstance(payload, Iterator):
         return payload, content_type or "application/octet-stream"
-    if content_type is not None:
-        if isinstance(payload, str):
-            return [payload.encode()], _with_charset(content_type)
-        return [encoding.encode(payload, content_type)], content_type
-    if "Vary" not in headers:
-        headers.add("Vary", "Accept")  # for caches on the way: RFC 9110, section 12.5.5
-    return _negotiated(payload, request.accepted)
+    if content_type is None:
+        return None, None
+    if isinstance(payload, str):
+        return [payload.encode()], _with_charset(content_type)
+    return [encoding.encode(payload, content_type)], content_type
 
 
 def _with_charset(content_type: str) -> str:
