@@ -120,15 +120,15 @@ def test_those_who_waited_for_nothing_run_side_by_side_and_for_a_moment_nobody_w
         second = Gate(lambda request: Response({"a": 1}, 404))
         first = Gate(lambda request: Response({"a": 1}, 404))
         w.processor = lambda request: (first if w.runs == 1 else second)(request)
-        with ThreadPoolExecutor(6) as pool:
+        with ThreadPoolExecutor(7) as pool:
             answers = [pool.submit(w.get) for _ in range(5)]
             until(lambda: waiting(w) == 4)
             first.open()
             until(lambda: second.inside == 4)  # all at once, not one after the other
-            answers.append(pool.submit(w.get))
-            until(lambda: second.inside == 5)  # and who comes now does not wait either
+            answers += [pool.submit(w.get) for _ in range(2)]
+            until(lambda: second.inside == 6)  # and those who come now do not wait either
             second.open()
-            assert [a.result().status_code for a in answers] == [404] * 6
+            assert [a.result().status_code for a in answers] == [404] * 7
 
 
 def test_those_with_a_cookie_do_not_keep_others_from_sharing():

@@ -10,7 +10,19 @@ from cache_world import world
 from werkzeug.test import Client
 
 from patron.errors import ConfigError, NotFound
-from patron.http import ApiKey, Bearer, Principal, Response, RouteCache, build, get, post
+from patron.http import (
+    ApiKey,
+    Bearer,
+    Compression,
+    HttpSettings,
+    Principal,
+    Response,
+    RouteCache,
+    build,
+    get,
+    post,
+)
+from patron.http.limits import RateLimit
 
 
 def test_the_second_request_is_answered_from_the_store():
@@ -593,3 +605,18 @@ def test_a_processor_that_takes_resources_gets_them():
     app.start({"number": 7})
     assert [Client(app).get("/x").json for _ in range(2)] == [{"n": 7}] * 2
     app.close()
+
+
+def test_a_hit_is_compressed_for_those_who_take_it_and_its_weak_tag_is_known_again():
+    with world(app={"settings": HttpSettings(compression=Compression())}) as w:
+        w.processor = lambda request: {"run": w.runs, "filling": "x" * 5000}
+        plain, packed = w.get(), w.get(Accept_Encoding="gzip")
+        assert (w.runs, packed.headers["Content-Encoding"], len(packed.data) < 500) == (1, "gzip", True)
+        assert packed.headers["ETag"] == "W/" + plain.headers["ETag"]
+        assert w.get(Accept_Encoding="gzip", If_None_Match=packed.headers["ETag"]).status_code == 304
+
+
+def test_limits_count_hits_too():
+    with world(options={"limits": (RateLimit(2, per=60, by="route"),)}) as w:
+        assert [w.get().status_code for _ in range(3)] == [200, 200, 429]
+        assert w.runs == 1
