@@ -21,12 +21,16 @@ _DRIVERS = {
 
 
 def missing(service: Service) -> Iterator[str]:
-    """One line for each component whose driver is not there. Nothing is imported."""
+    """One line for each component, and each store of a route, whose driver is not there. Nothing is imported."""
     for component in service.components:
         source = getattr(component, "source", None)
         module, package, extra = _DRIVERS.get(_driver(source), ("", "", ""))
         if module and find_spec(module) is None:
             yield f"component {component.name}: {MissingExtra(package, extra)}"
+    for route in service.routes:
+        kept = (*route.limits, *((route.cache,) if route.cache else ()))
+        if any("://" in each.store for each in kept) and find_spec("redis") is None:
+            yield f"route {route.method} {route.path}: {MissingExtra('redis', 'redis')}"
 
 
 def _driver(source: Any) -> str:
