@@ -13,7 +13,6 @@ from patron.sources.amqp import AmqpSource
 from patron.sources.kafka import KafkaSource
 from patron.sources.sqs import SqsSource
 
-
 REDIS = "redis://127.0.0.1:1/0"
 
 
@@ -49,11 +48,15 @@ def test_sources_of_our_own_need_none(source):
     assert list(drivers.missing(reading(source))) == []
 
 
-@pytest.mark.parametrize("options", [{"cache": RouteCache(9, store=REDIS)}, {"limits": [RateLimit(1, store=REDIS)]}])
+@pytest.mark.parametrize(
+    "options", [{"cache": RouteCache(9, store=REDIS)}, {"limits": [RateLimit(1, store=REDIS)]}]
+)
 def test_a_route_with_a_store_in_redis_needs_its_driver(monkeypatch, options):
     monkeypatch.setitem(sys.modules, "redis", None)
     service = Service("shop", routes=[get("/a", print, **options), get("/b", print, limits=[RateLimit(1)])])
-    assert list(drivers.missing(service)) == ['route GET /a: redis is not installed: pip install "patron[redis]"']
+    assert list(drivers.missing(service)) == [
+        'route GET /a: redis is not installed: pip install "patron[redis]"'
+    ]
 
 
 def test_components_that_read_nothing_need_none():
