@@ -54,6 +54,8 @@ def test_a_profile_keeps_what_readers_rely_on(read_pprof):
     assert message.mapping[0].has_functions
     assert all(len(place.line) == 1 for place in message.location)
     assert all(len(sample.value) == len(message.sample_type) for sample in message.sample)
+    # speedscope takes this for the number of a sample type, and the last one when there are not so many.
+    assert message.default_sample_type >= len(message.sample_type) - 1
 
 
 def test_a_profile_without_samples_is_one_too(read_pprof):
