@@ -109,7 +109,7 @@ def test_middlewares_and_the_cache_see_the_answer_and_not_the_future(serve):
     def stamp(handler):
         def stamped(request):
             response = handler(request)
-            response.headers = {"X-Stamp": "1"}
+            response.headers = {"X-Stamp": str(response.payload["a"])}
             return response
 
         return stamped

@@ -260,12 +260,14 @@ def test_the_server_is_told_what_each_request_may_bring():
         post("/usual", print),
         post("/files/<path:name>", print, max_body=7, stream=True),
         get("/files/<path:name>", print),
+        post("/large", print, max_body=7, stream=True),
     ]
     ask = build(HttpSettings(max_body=5), routes=routes).intake
     usual, large = Intake(5, False), Intake(7, True)
     assert ask("POST", "/usual") == usual
     assert ask("POST", "/files/a%20b/c?x=/usual") == large
     assert ask("POST", "/%66iles/a") == large
+    assert ask("POST", "/large?x=1") == ask("POST", "/large#y") == large
     assert ask("POST", "http://example.org/files/a?x=1#y") == large
     assert ask("GET", "/files/a") == usual
     assert ask("PUT", "/files/a") == usual

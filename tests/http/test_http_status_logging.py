@@ -82,6 +82,20 @@ def test_what_nobody_handled_is_logged_as_the_client_got_it(serve):
     assert bodies(client, "/nowhere") == []
 
 
+def test_what_is_refused_before_flask_sees_it_is_logged_too(serve):
+    def broken(app):
+        def raising(environ, start_response):
+            raise ValueError("secret")
+
+        return raising
+
+    client = serve(middlewares=[broken], settings=HttpSettings(log_bodies=("4xx", "5xx"), max_body=1))
+    assert bodies(client, "/") == [("error", 500, '{"error":"Internal Server Error"}')]
+    assert bodies(client, "/", method="HEAD") == []
+    found = bodies(client, "/", method="POST", data=b"xx")
+    assert found == [("warn", 413, '{"error":"the body has 2 bytes: at most 1 are accepted"}')]
+
+
 def test_of_a_long_body_there_are_2_kilobytes(serve):
     client = serve(
         get("/whole", answer("x" * 5000)),
