@@ -76,9 +76,10 @@ def _empty() -> Profile:
 def _blocks() -> Blocks:
     """Where → number of blocks and their bytes."""
     found: dict[tuple[Place, ...], tuple[int, int]] = {}
-    for statistic in tracemalloc.take_snapshot().statistics("traceback"):
-        places = tuple((frame.filename, frame.lineno) for frame in statistic.traceback)
-        found[places] = statistic.count, statistic.size
+    # The tuples behind snapshot.traces, the innermost call first: to make objects of them takes ten times as long.
+    for _, size, places, *_ in tracemalloc.take_snapshot().traces._traces:  # type: ignore[attr-defined]
+        count, total = found.get(places, (0, 0))
+        found[places] = count + 1, total + size
     return found
 
 
@@ -95,8 +96,7 @@ def _grown(before: Blocks, after: Blocks) -> Blocks:
 def _fill(profile: Profile, blocks: Blocks) -> None:
     known = _functions({place for places in blocks for place in places})
     for places, values in blocks.items():
-        # tracemalloc has the innermost call last.
-        stack = [known.get(place) or Frame("(module level)", *place) for place in reversed(places)]
+        stack = [known.get(place) or Frame("(module level)", *place) for place in places]
         profile.add(stack, values)
 
 
