@@ -89,6 +89,30 @@ class Indirect:
         self._world.store.close()
 
 
+class Plain:
+    """A store that gives back plain bytes, as one outside of the process does, and forgets nothing by itself."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.ttls: list[float] = []
+
+    def get(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        self.kept[key] = b"" + bytes(value)[:]
+        self.ttls.append(ttl)
+
+    def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+    def purge(self) -> None:
+        self.kept.clear()
+
+    def close(self) -> None:
+        pass
+
+
 def operations() -> Counter[str]:
     """Everything that was counted so far, over all routes."""
     import prometheus_client

@@ -594,6 +594,18 @@ def test_hooks_and_error_handlers_of_flask_apply_to_misses_and_to_what_the_chain
         assert w.get(Accept="image/png", Authorization="Apikey 1").headers["X-Hook"] == "1"
 
 
+def test_the_chain_runs_once_also_when_it_refuses():
+    asked = []
+
+    class Nobody:
+        def authenticate(self, request):
+            asked.append(request)
+
+    with world(options={"authenticator": Nobody()}) as w:
+        assert w.get().status_code == 401
+        assert len(asked) == 1
+
+
 def test_what_a_hook_answers_instead_of_the_processor_is_an_answer():
     with world() as w:
         w.app.flask.before_request(lambda: ("stop", 503))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cache_world import balanced, world
+from cache_world import Plain, balanced, world
 
 from patron.errors import BadRequest, ServiceUnavailable
 from patron.http import Response
@@ -51,6 +51,16 @@ def test_it_is_not_served_beyond_its_window():
         assert (answer.status_code, answer.json) == (503, {"error": 1})
         assert "Warning" not in answer.headers
         assert balanced(w.counts())
+
+
+def test_a_store_that_forgets_too_late_makes_no_difference():
+    with world(max=30, stale_if_error=60) as w:
+        w.store = Plain()
+        w.get()
+        w.clock.now += 90
+        w.processor = lambda request: Response({"error": 1}, 503)
+        assert w.get().status_code == 503
+        assert w.get(Cache_Control="max-stale, only-if-cached").status_code == 504
 
 
 def test_without_a_window_a_failure_is_a_failure():

@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import pytest
-from cache_world import Clock, balanced, operations, world
+from cache_world import Clock, Plain, balanced, operations, world
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import Client
@@ -28,30 +28,6 @@ class Broken:
         if name in self._broken:
             raise self._error
         return getattr(self._inner, name)
-
-
-class Plain:
-    """A store that gives back plain bytes, as one outside of the process does."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-        self.ttls: list[float] = []
-
-    def get(self, key):
-        return self.kept.get(key)
-
-    def set(self, key, value, ttl):
-        self.kept[key] = b"" + bytes(value)[:]
-        self.ttls.append(ttl)
-
-    def delete(self, key):
-        self.kept.pop(key, None)
-
-    def purge(self):
-        self.kept.clear()
-
-    def close(self):
-        pass
 
 
 @pytest.mark.parametrize("error", [CacheError("gone"), OSError(5), TypeError("?"), MemoryError()], ids=repr)
@@ -131,6 +107,7 @@ def test_a_store_outside_of_the_process_is_given_bytes_and_seconds():
         lambda data: b"",
         lambda data: data + b"x",
         lambda data: data[:40] + b"\0" + data[41:],
+        lambda data: data[:-2] + b"9" + data[-1:],
         lambda data: b"PRC2" + data[4:],
         lambda data: b'{"Response":{"Bytes":"aGVsbG8="},"LastValid":1}',
         lambda data: b"\x80\x04\x95.",
