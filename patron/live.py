@@ -342,12 +342,12 @@ class _Admin:
 
 @contextmanager
 def opened(name: str, factory: Callable[[], Any]) -> Iterator[Any]:
-    """What *factory* makes, closed at the end: a generator function is run on, others have ``close()`` called."""
-    if inspect.isgeneratorfunction(getattr(factory, "func", factory)):
-        with contextmanager(factory)() as value:
-            yield value
-        return
+    """What *factory* makes, closed at the end: a generator is run on, others have ``close()`` called."""
     value = factory()
+    if inspect.isgenerator(value):
+        with contextmanager(lambda: value)() as made:
+            yield made
+        return
     try:
         yield value
     finally:

@@ -61,6 +61,22 @@ def test_every_mistake_in_a_description_is_reported_at_once() -> None:
         assert mistake in text, text
 
 
+def test_a_factory_that_hands_on_a_generator_is_run_on_like_a_generator_function() -> None:
+    events: list[str] = []
+
+    def database(path: str) -> Iterator[str]:
+        yield f"the database in {path}"
+        events.append("closed")
+
+    seen: list[str] = []
+    service = Service(
+        "shop", resources={"db": lambda: database("/tmp/x")}, on_start=[lambda db: seen.append(db)]
+    )
+    with Running(service):
+        assert seen == ["the database in /tmp/x"]
+    assert events == ["closed"]
+
+
 def test_resources_open_before_the_components_and_close_after_them_in_reverse_order() -> None:
     events: list[str] = []
 
