@@ -20,7 +20,7 @@ if kept then
   missing = math.max(0, tonumber(was) - math.max(0, now - tonumber(since)))
 end
 local after = missing + token
-if after > room + 0.001 then
+if after > room then
   return math.ceil(after - room)
 end
 redis.call('SET', KEYS[1], string.format('%.0f %.17g', now, after), 'PX', math.ceil(after / 1000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 
@@ -86,6 +87,14 @@ def test_what_expired_is_told_once_with_its_age_and_before_anything_that_lives_m
     store.set("newer", b"3", 50)
     assert (store.get("new"), store.get("newer")) == (b"2", b"3")
     assert told == [("expired", 6.0)]
+
+
+@pytest.mark.parametrize("ttl", [0.5, 1, 2, 3, 4, 5, 6, 7])
+def test_time_may_pass_while_an_entry_is_set(ttl: float) -> None:
+    ticks = itertools.count(1000)
+    store = LRUStore(size=1, clock=lambda: float(next(ticks)))
+    for number in range(20):
+        store.set(f"{number}", b"value", ttl)
 
 
 def test_replacing_deleting_and_purging_are_not_evictions() -> None:

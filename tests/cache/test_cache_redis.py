@@ -207,6 +207,27 @@ def test_a_fork_uses_connections_of_its_own(redis: RedisServer, prefix: str) -> 
     store.close()
 
 
+def test_a_fork_finds_out_for_itself_whether_redis_is_there() -> None:
+    store = RedisStore("redis://127.0.0.1:1/0", "fork")
+    with pytest.raises(CacheError):
+        store.get("key")
+    context = multiprocessing.get_context("fork")
+    said = context.SimpleQueue()
+
+    def child() -> None:
+        try:
+            store.get("key")
+        except CacheError as error:
+            said.put(str(error))
+
+    process = context.Process(target=child)
+    process.start()
+    assert "GET failed" in said.get()
+    process.join()
+    said.close()
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from patron.cache import RedisStore
 from patron.http._limits_memory import MemoryBuckets
 from patron.http._limits_redis import RedisBuckets
+from patron.testing import until
 
 
 class Nanoseconds:
@@ -30,7 +31,7 @@ class Nanoseconds:
 
 
 RATES = st.one_of(st.sampled_from([1.0, 3.0, 7.0, 10.0, 100.0, 0.1]), st.floats(0.01, 5000))
-WAITS = st.lists(st.integers(0, 3 * 10**9), min_size=1, max_size=80)
+WAITS = st.lists(st.one_of(st.just(0), st.integers(0, 3 * 10**9)), min_size=1, max_size=80)
 
 
 @settings(deadline=None)
@@ -45,10 +46,28 @@ def test_no_window_has_more_than_the_burst_and_what_came_back_in_it(
         clock.now += wait // 10
         if buckets.take("a") == 0:
             let_in.append(clock.now)
+    check_windows(let_in, rate, burst)
+
+
+def check_windows(let_in: list[int], rate: float, burst: int) -> None:
+    """Any two who were let in, and all between them, are no more than the limit allows in that time."""
     for first, begin in enumerate(let_in):
         for last in range(first, len(let_in)):
             span = Fraction(let_in[last] - begin, 10**9)
             assert last - first + 1 <= burst + Fraction(rate) * span
+
+
+@pytest.mark.parametrize("rate", [3.0, 7.0, 0.7, 1e4 / 3])
+def test_who_asks_at_the_first_possible_moment_gets_no_more_either(rate: float) -> None:
+    clock = Nanoseconds()
+    buckets = MemoryBuckets(rate, 2, clock=clock)
+    let_in = []
+    while len(let_in) < 100:
+        if seconds := buckets.take("a"):
+            clock.now += round(seconds * 10**9)
+        else:
+            let_in.append(clock.now)
+    check_windows(let_in, rate, 2)
 
 
 @settings(deadline=None)
@@ -69,14 +88,14 @@ def test_who_is_refused_is_let_in_after_just_the_time_that_was_named(
             assert buckets.take("a") == 0
 
 
-@given(RATES, st.integers(1, 20))
-def test_a_full_bucket_has_its_burst_and_an_empty_one_is_full_again_in_time(rate: float, burst: int) -> None:
+@given(RATES, st.integers(1, 20), st.integers(1, 5))
+def test_an_empty_bucket_is_full_again_in_time_and_never_fuller(rate: float, burst: int, enough: int) -> None:
     clock = Nanoseconds()
     buckets = MemoryBuckets(rate, burst, clock=clock)
     for _ in range(2):
         assert [buckets.take("a") for _ in range(burst)] == [0.0] * burst
         assert buckets.take("a") > 0
-        clock.now += int(burst / rate * 1e9) + 2 * burst
+        clock.now += (int(burst / rate * 1e9) + 2 * burst) * enough
 
 
 def test_each_key_has_a_bucket_of_its_own() -> None:
@@ -170,13 +189,22 @@ def test_redis_lets_in_the_burst_and_names_the_time(in_redis: Callable[[float, i
     assert buckets.take("b") == 0
 
 
+def test_the_time_that_redis_names_shrinks_as_it_passes(
+    in_redis: Callable[[float, int], RedisBuckets],
+) -> None:
+    buckets = in_redis(0.01, 2)
+    buckets.take("a")
+    buckets.take("a")
+    first = buckets.take("a")
+    assert 99 < first <= 100
+    until(lambda: 90 < buckets.take("a") < first - 0.02)
+
+
 def test_redis_gives_back_one_at_a_time(in_redis: Callable[[float, int], RedisBuckets]) -> None:
     buckets = in_redis(50.0, 2)
     waited = [buckets.take("a") for _ in range(4)]
     assert waited[:2] == [0, 0]
     assert all(0 < wait <= 0.02 for wait in waited[2:] if wait)
-    from patron.testing import until
-
     until(lambda: buckets.take("a") == 0)
 
 
@@ -192,8 +220,6 @@ def test_redis_counts_parts_of_tokens_exactly_enough_for_the_whole_burst(
 def test_redis_forgets_a_bucket_that_is_full_again(
     in_redis: Callable[[float, int], RedisBuckets], redis: RedisServer
 ) -> None:
-    from patron.testing import until
-
     buckets = in_redis(20.0, 1)
     buckets.take("of this test")
     until(lambda: b"of this test" not in redis.say("KEYS", "*"))

@@ -129,8 +129,10 @@ def in_redis(url: str, **options: Any) -> RateLimit:
 def test_in_redis_all_workers_share_a_limit(serve, redis: RedisServer) -> None:
     name = f"test-{uuid.uuid4().hex[:12]}"
     store = f"{redis.url}?socket_timeout=10"
-    clients = [serve(get("/", answer, limits=[in_redis(store)]), name=name, workers=2) for _ in range(2)]
+    routes = [make("/", answer, limits=[in_redis(store)]) for make in (get, post)]
+    clients = [serve(*routes, name=name, workers=2) for _ in range(2)]
     assert [client.get("/").status_code for client in (*clients, *clients)] == [200, 200, 429, 429]
+    assert [client.post("/").status_code for client in (*clients, *clients)] == [201, 201, 429, 429]
     other = serve(get("/", answer, limits=[in_redis(store)]), name=f"{name}-other")
     assert other.get("/").status_code == 200
     for client in (*clients, other):
