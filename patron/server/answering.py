@@ -164,4 +164,4 @@ def _send(body: Any, answer: Answer, conn: Connection) -> None:
 
 def _read(request: Any, conn: Connection) -> bool:
     """Whether all of a flowing body was read, so that the next request begins behind it."""
-    return conn.reader.flowing and not conn.reader.broken and at_end(request.body)
+    return conn.reader.flowing and at_end(request.body)

@@ -49,6 +49,14 @@ MODULE = """
     def first_line(request):
         return {"line": request.raw.readline().decode()}
 
+    def stubborn(request):
+        for _ in range(5):
+            try:
+                request.raw.read(10)
+            except Exception:
+                pass
+        return "whatever"
+
     def refuse(request):
         return Response({"no": "thanks"}, status=403)
 
@@ -71,6 +79,7 @@ CONFIG = """
         - {method: POST, path: /echo, processor: "shop:echo"}
         - {method: POST, path: /upload, processor: "shop:upload", stream: true, max_body: 50000000}
         - {method: POST, path: /line, processor: "shop:first_line", stream: true}
+        - {method: POST, path: /stubborn, processor: "shop:stubborn", stream: true}
         - {method: POST, path: /refuse, processor: "shop:refuse", stream: true}
       mounts: {/waited: "shop:waited"}
 """
@@ -268,6 +277,14 @@ def test_a_streamed_body_that_stops_coming_is_a_408_and_one_that_ends_early_a_40
         status, headers, _ = answer(waiting)
         assert (status, headers["connection"]) == (408, "close")
         assert waiting.recv(10) == b""
+
+
+def test_where_a_streamed_body_ends_is_not_guessed_when_its_chunks_are_none(shop: ServiceProcess) -> None:
+    head = b"POST /stubborn HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connection(shop, head + b"zz\r\n\r\n0\r\n\r\n" + get("/fast")) as client:
+        status, headers, _ = answer(client)
+        assert (status, headers["connection"]) == (201, "close")
+        assert client.recv(10) == b""
 
 
 def test_a_streamed_body_over_its_limit_is_refused(shop: ServiceProcess) -> None:

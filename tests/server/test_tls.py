@@ -164,8 +164,9 @@ def test_requests_that_follow_each_other_at_once_are_all_answered(shop: Shop) ->
 
 
 def raw(shop: Shop) -> ssl.SSLSocket:
+    """A client to which an end without TLS's own goodbye is an error."""
     plain = socket.create_connection(("127.0.0.1", shop.service.port), timeout=10)
-    return shop.context(suppress_ragged_eofs=False).wrap_socket(plain, server_hostname="localhost")
+    return shop.context().wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
 
 
 def test_clients_that_are_slow_with_their_handshake_or_request_hold_nobody_up(shop: Shop) -> None:
