@@ -160,7 +160,7 @@ def test_a_resource_that_cannot_hold_limits_is_refused_at_the_start() -> None:
 def test_while_redis_is_away_requests_are_let_in_and_that_is_counted_and_logged_seldom(
     serve, own_redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = serve(get("/away", answer, limits=[in_redis(own_redis.url)]))
+    client = serve(get("/away", answer, limits=[in_redis(f"{own_redis.url}?socket_timeout=10")]))
     assert client.get("/away").status_code == 200
     own_redis.kill()
     assert [client.get("/away").status_code for _ in range(50)] == [200] * 50
