@@ -59,10 +59,9 @@ def _no_passphrase() -> NoReturn:
 def _told(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | PermissionError):
         return f"{error.strerror}: give paths of files that the service may read"
-    reason = getattr(error, "reason", None)
-    if reason == "KEY_VALUES_MISMATCH":
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
         return "the key does not belong to the certificate"
-    return f"{error}: use PEM files" if reason else str(error)
+    return f"{error}: use PEM files" if isinstance(error, OSError) else str(error)
 
 
 def _problems(tls: Any) -> Iterator[str]:
