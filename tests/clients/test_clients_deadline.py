@@ -29,21 +29,25 @@ def silence() -> Iterator[int]:
 
 
 def kafka(port: int):
+    pytest.importorskip("kafka")
     producer = KafkaProducer([f"127.0.0.1:{port}"], timeout=OWN)
     return producer, lambda: producer.send("orders", {"a": 1})
 
 
 def amqp(port: int):
+    pytest.importorskip("pika")
     publisher = AmqpPublisher(f"amqp://guest:guest@127.0.0.1:{port}/", timeout=OWN)
     return publisher, lambda: publisher.publish("", "orders", {"a": 1})
 
 
 def sqs(port: int):
+    pytest.importorskip("boto3")
     publisher = SqsPublisher("orders", endpoint_url=f"http://127.0.0.1:{port}", timeout=OWN)
     return publisher, lambda: publisher.publish({"a": 1})
 
 
 def sns(port: int):
+    pytest.importorskip("boto3")
     publisher = SnsPublisher(endpoint_url=f"http://127.0.0.1:{port}", timeout=OWN)
     return publisher, lambda: publisher.publish({"a": 1}, topic_arn="arn:aws:sns:eu-west-1:1:orders")
 
