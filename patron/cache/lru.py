@@ -134,7 +134,10 @@ class LRUStore:
     def purge(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._entries.clear()
+            removed = self._entries.removed
+            self._entries.removed = []
+            self._entries.clear()  # older versions of cachetools remove them one by one, as if to make room
+            self._entries.removed = removed
 
     def close(self) -> None:
         """Forget everything."""
