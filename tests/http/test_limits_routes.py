@@ -231,7 +231,7 @@ def test_a_wsgi_application_knows_no_principals() -> None:
         ({"rate": 1, "per": float("inf")}, "per is inf"),
         ({"rate": 1, "burst": 0}, "burst is 0: use a whole number above 0"),
         ({"rate": 1, "burst": 1.5}, "burst is 1.5"),
-        ({"rate": 1, "by": "adress"}, "by is 'adress': use address, principal, route"),
+        ({"rate": 1, "by": "host"}, "by is 'host': use address, principal, route"),
         ({"rate": 1, "outage": "no"}, "outage is 'no': use allow, refuse"),
         ({"rate": 1, "store": "memcached://x"}, "use redis://, rediss://, unix://"),
     ],
