@@ -240,7 +240,7 @@ def test_a_body_of_two_gigabytes_is_refused_by_its_length_alone(serve, length):
     environ = EnvironBuilder("/", method="POST").get_environ()
     environ |= {"CONTENT_LENGTH": str(length), "wsgi.input": Untouched()}
     body, status, _ = run_wsgi_app(app, environ, buffered=True)
-    assert status == "413 Request Entity Too Large"
+    assert status.startswith("413 ")  # its phrase is another one since Python 3.13
     assert json.loads(b"".join(body))["error"].endswith("bytes: at most 1048576 are accepted")
 
 
