@@ -141,6 +141,8 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             log.debug("TLS handshake failed", remote=conn.remote, error=str(error))
             self._forget(conn)
             return
+        self._unwatch(conn)
+        self._watch(conn, _READ, self._on_readable)  # no handshake any more
         answer = self._refusals.answer(
             400, "this port speaks TLS: use https", received=b"", remote=conn.remote, began=time.monotonic()
         )

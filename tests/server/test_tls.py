@@ -184,12 +184,16 @@ def test_clients_that_are_slow_with_their_handshake_or_request_hold_nobody_up(sh
 
 
 def test_who_speaks_plain_http_is_told_in_plain_http(shop: Shop) -> None:
-    with socket.create_connection(("127.0.0.1", started(shop).service.port), timeout=10) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = client.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"use https" in answer
-    assert b'path="refused"' in shop.get("/metrics")
+    workers = started(shop).service.workers()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", shop.service.port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = client.recv(65536)
+            client.sendall(b"more")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"use https" in answer
+    assert b'path="refused",status_code="400"} 3.0' in shop.get("/metrics")
+    assert shop.service.workers() == workers
 
 
 def test_old_versions_are_refused(shop: Shop) -> None:
