@@ -86,7 +86,17 @@ def _no_operation_survives() -> Iterator[None]:
     assert not found, f"the test left its context behind: {found}"
 
 
-_BROKERS = {"kafka", "real_kafka", "own_kafka", "rabbitmq", "own_rabbitmq", "sqs", "redis", "own_redis", "proxy"}
+_BROKERS = {
+    "kafka",
+    "real_kafka",
+    "own_kafka",
+    "rabbitmq",
+    "own_rabbitmq",
+    "sqs",
+    "redis",
+    "own_redis",
+    "proxy",
+}
 
 
 @pytest.hookimpl(tryfirst=True)

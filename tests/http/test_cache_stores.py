@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from werkzeug.test import Client
 
 from patron.cache import LRUStore
-from patron.errors import CacheError
+from patron.errors import CacheError, ConfigError
 from patron.http import Response, RouteCache, build, get
 from patron.http.caching.entry import Damaged, Entry, Kept, decoded, encoded
 from patron.observe import capture
@@ -204,3 +204,10 @@ def test_an_entry_from_a_clock_that_is_ahead_is_new():
 def test_the_clock_of_the_tests_stands_still():
     clock = Clock()
     assert clock() == clock()
+
+
+def test_what_a_cache_says_of_itself_has_no_password_and_a_wrong_address_is_refused_at_once() -> None:
+    assert "secret" not in repr(RouteCache(max=1, store="redis://:secret@localhost:6379/0"))
+    with pytest.raises(ConfigError, match=r"store .*") as refused:
+        RouteCache(max=1, store="redis://:secret@localhost:port/0")
+    assert "secret" not in str(refused.value)

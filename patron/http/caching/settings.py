@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from patron.cache.spec import store_problems
 from patron.errors import ConfigError
 from patron.http.head import is_header
 
@@ -36,7 +37,7 @@ class RouteCache:
     min: float = 0.0
     stale_if_error: float = 0.0
     vary: tuple[str, ...] = ()
-    store: str = "memory"
+    store: str = field(default="memory", repr=False)  # a URL may have a password in it
     size: int = 1024
     max_bytes: int = 64 * 1024 * 1024
     max_body: int = 1024 * 1024
@@ -71,8 +72,7 @@ def _problems(settings: Any) -> Iterable[str]:
     for name in settings.vary:
         if name == "*" or not is_header(name, ""):
             yield f"vary has {name!r}: use names of request headers"
-    if not isinstance(settings.store, str) or not settings.store:
-        yield f"store is {settings.store!r}: use memory, a redis:// URL or the name of a resource"
+    yield from store_problems(settings.store)
 
 
 def _is_duration(value: Any) -> bool:
