@@ -83,7 +83,7 @@ class Match:
         raw: str,
         rule: Rule | None = None,
         args: Mapping[str, Any] | None = None,
-        error: HTTPException | None = None,
+        error: Exception | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.method = method
@@ -166,6 +166,8 @@ class Router:
             return Match(self._other_method(path, error), method, path, raw, error=error)
         except HTTPException as error:
             return Match(self._folder(path) or self._unmatched, method, path, raw, error=error)
+        except Exception as error:  # noqa: BLE001 - a converter of the user's: Flask makes it one failed request
+            return Match(self._unmatched, method, path, raw, error=error)
         endpoint = self._endpoint(rule, method)
         if not rule.arguments and not args and path == rule.rule:
             self._fixed[method, path] = endpoint, rule
@@ -192,7 +194,7 @@ class Router:
         """For Flask to refuse, but with the pattern that has other methods."""
         try:
             rule, _ = self._adapter.match(path, next(iter(error.valid_methods or ())), return_rule=True)
-        except (HTTPException, StopIteration):
+        except Exception:  # noqa: BLE001 - no pattern, whatever a converter of the user's has against the path
             return self._unmatched
         return self._endpoint(rule, "OPTIONS")
 

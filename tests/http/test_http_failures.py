@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+
 import flask
 import pytest
+from werkzeug.routing import BaseConverter
 from werkzeug.test import Client
 
 from patron import errors
-from patron.http import Response, build, get
+from patron.http import Response, build, get, post
 from patron.observe import capture, current_operation, set_error_reporter
 
 TYPED = [
@@ -266,3 +269,25 @@ def test_a_stream_that_breaks_off_is_logged_and_cut(serve, caplog):
         client.get("/", buffered=True)
     assert [record.getMessage().partition(" {")[0] for record in caplog.records] == ["response broke off"]
     assert isinstance(observed.operations[-1].error, ValueError)
+
+
+class _Careless(BaseConverter):
+    """As many are written: it raises what no converter may raise."""
+
+    def to_python(self, value):
+        return uuid.UUID(value)
+
+
+def test_a_converter_that_breaks_is_one_failed_request(caplog):
+    """Also where the worker asks, before a body is read, in the thread that serves all connections."""
+    parts = flask.Blueprint("parts", __name__)
+    parts.record(lambda state: state.app.url_map.converters.update(uuidish=_Careless))
+    parts.add_url_rule("/parts/<uuidish:number>", view_func=lambda number: str(number))
+    application = build(blueprints=[parts], routes=[post("/up", failing(errors.Conflict()), stream=True)])
+    application.start()
+    client = Client(application)
+    assert client.get("/parts/7").json == {"error": "Internal Server Error"}
+    assert client.put("/parts/7").status_code == 405
+    assert application.intake("POST", "/parts/7").limit == 1024 * 1024
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert client.get(f"/parts/{uuid.UUID(int=7)}").text == str(uuid.UUID(int=7))
