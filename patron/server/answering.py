@@ -6,6 +6,7 @@ import io
 from datetime import datetime
 from typing import Any
 
+from patron.http.failure import PLAIN, STATUS_LINES
 from patron.observe import log
 from patron.server.connections import Connection, Flowing
 from patron.server.internals import Response, at_end, gunicorn_wsgi, is_chunked
@@ -34,7 +35,7 @@ class AnsweringWorker(LoopWorker):
             return self._handle(conn)
         except OSError as error:
             log.debug("connection lost", remote=conn.remote, error=repr(error))
-        except Exception as error:  # noqa: BLE001 - the edge of the request
+        except BaseException as error:  # noqa: BLE001 - the edge of the request: the thread goes on
             log.error("answer broke off", request=conn.asked, remote=conn.remote, exc_info=error)
         return False
 
@@ -48,7 +49,14 @@ class AnsweringWorker(LoopWorker):
         except Exception as error:  # noqa: BLE001 - the parser refuses, or a hook of the user's breaks
             self._refuse_error(conn, error, received)
             return False
-        self._run(request, answer, environ, conn)
+        try:
+            self._run(request, answer, environ, conn)
+        except BaseException as error:
+            if answer.headers_sent:
+                raise
+            log.error("request failed", request=conn.asked, remote=conn.remote, exc_info=error)
+            self._send_failure(request, conn)
+            return False
         return not answer.should_close() and (conn.complete or _read(request, conn))
 
     def _begin(self, conn: Connection) -> tuple[Any, Answer, dict[str, Any]]:
@@ -80,6 +88,13 @@ class AnsweringWorker(LoopWorker):
         finally:
             self.log.access(answer, request, environ, datetime.now() - began)
             self._run_hook_after(request, environ, answer)
+
+    def _send_failure(self, request: Any, conn: Connection) -> None:
+        """What every server answers when the application raises; whoever instruments it has counted that."""
+        answer = Answer(request, conn.outgoing, self.cfg, conn)
+        answer.force_close()
+        answer.start_response(STATUS_LINES[PLAIN.status], PLAIN.headers)
+        _send([] if request.method == "HEAD" else [PLAIN.body], answer, conn)
 
     def _count(self, answer: Any) -> None:
         """One more request; the last one before the worker is replaced, or stops, closes its connection."""

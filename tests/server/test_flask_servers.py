@@ -184,6 +184,34 @@ def test_the_worker_of_patron_runs_all_of_it_and_stops_in_order(service: Any) ->
     ]
 
 
+BREAKING = """
+    inner = app.wsgi_app
+
+    def breaking(environ, start_response):
+        if environ["PATH_INFO"] == "/exits":
+            raise SystemExit(3)
+        if environ["PATH_INFO"] == "/missing":
+            start_response("200 OK", [("Content-Length", "5")])
+            raise FileNotFoundError("no such template")
+        return inner(environ, start_response)
+
+    app.wsgi_app = breaking
+"""
+
+
+def test_what_leaves_the_application_is_a_500_under_the_worker_of_patron(service: Any) -> None:
+    start(service, FULL + BREAKING, *SERVERS["patron"](service))
+    for path in ("/exits", "/missing"):
+        answer = service.get(path)
+        assert (answer.status, answer.body) == (500, b"Internal Server Error\n")
+        assert answer.getheader("Connection") == "close"
+        assert service.request("HEAD", path).status == 500
+    assert [line["error"] for line in service.lines("request failed")][::2] == [
+        "SystemExit: 3",
+        "FileNotFoundError: no such template",
+    ]
+
+
 def test_two_workers_of_patron_count_together(service: Any) -> None:
     start(service, FULL, *SERVERS["patron"](service)[:-1], "-w", "2", "shop:app")
     for _ in range(10):
