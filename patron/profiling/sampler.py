@@ -3,7 +3,9 @@ The CPU profile: looks at all threads many times a second, and counts the time t
 
 How much CPU time a thread has used is measured, by its clock in the kernel. Where it has used it is
 estimated, from those samples in which it ran in the last moment, and did not wait for anything but
-its turn: a thread that mostly waits is mostly seen waiting, also right after it has worked.
+its turn: a thread that mostly waits is mostly seen waiting, also right after it has worked. Threads
+whose names differ by a number only are one group: the time of all of them is measured, and which of
+them used it is estimated, too.
 """
 
 from __future__ import annotations
@@ -67,12 +69,18 @@ def _interrupt(after: float) -> None:
     would never be seen at work, but only where it waits afterwards. So others have to give way sooner, but only for
     this moment: it costs them time when they are many.
     """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual, SWITCH_INTERVAL))
-    try:
-        time.sleep(after)
-    finally:
-        sys.setswitchinterval(usual)
+    with _switching:
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(min(usual, SWITCH_INTERVAL))
+        try:
+            time.sleep(after)
+        finally:
+            sys.setswitchinterval(usual)
+
+
+# Guards the switch interval, which all of the process shares: of two profiles the later one would take the changed
+# one for the usual one, and leave it behind.
+_switching = threading.Lock()
 
 
 def _pause(hz: float) -> float:

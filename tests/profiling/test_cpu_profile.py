@@ -167,6 +167,22 @@ def test_the_thread_that_samples_is_left_out_and_nothing_stays_behind():
     assert (threading.active_count(), sys.getswitchinterval()) == (before, interval)
 
 
+def test_profiles_at_the_same_time_leave_the_switch_interval_as_it_was():
+    usual = sys.getswitchinterval()
+    samplers = [
+        threading.Thread(target=sample, args=(0.3, 1000, threading.Event().wait), kwargs={"wall": True})
+        for _ in range(4)
+    ]
+    try:
+        for thread in samplers:
+            thread.start()
+        for thread in samplers:
+            thread.join()
+        assert sys.getswitchinterval() == pytest.approx(usual)
+    finally:
+        sys.setswitchinterval(usual)
+
+
 def test_a_stop_ends_it_early():
     stop = threading.Event()
     stop.set()
