@@ -82,6 +82,10 @@ class RedisLink:
         except RedisError as error:  # it is there, but it will not do this
             self._pause.succeeded(term)
             raise self._failure(command, error) from error
+        except Exception as error:  # no protocol of Redis' at all: it breaks the driver's parser
+            if self._pause.failed(term):
+                self._tell_lost(error)
+            raise self._failure(command, error) from error
         if (lasted := self._pause.succeeded(term)) is not None:
             self._tell_back(lasted)
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from patron.cache import RedisStore
+from patron.errors import CacheError
 
 __all__ = ["RedisBuckets"]
 
@@ -55,7 +56,9 @@ class RedisBuckets:
         Raises:
             CacheError: Redis did not say.
         """
-        wait: int = self._store.run(_TAKE, [f"{self._name}:{key}"], self._arguments)
+        wait = self._store.run(_TAKE, [f"{self._name}:{key}"], self._arguments)
+        if not isinstance(wait, int):
+            raise CacheError(f"{self._store!r}: the answer to a script is {wait!r:.100}, and no number")
         return wait / 1e6
 
     def close(self) -> None:

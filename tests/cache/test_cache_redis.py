@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import threading
 import time
 import uuid
@@ -177,6 +178,23 @@ def test_what_redis_refuses_is_an_error_that_stops_nothing_else(redis: RedisServ
             store.run(f"return redis.call('LPUSH', KEYS[1], '{prefix}')", ["text"])
     assert store.get("text") == b"value"
     store.close()
+
+
+def test_an_answer_in_no_protocol_of_redis_is_a_failure_of_the_store() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as connection:
+                while connection.recv(4096):
+                    connection.sendall(b"$no number\r\n")
+
+        server = threading.Thread(target=answer)
+        server.start()
+        store = RedisStore(f"redis://127.0.0.1:{listener.getsockname()[1]}", timeout=10)
+        with pytest.raises(CacheError, match="GET failed"):
+            store.get("key")
+        store.close()
+        server.join()
 
 
 def test_a_script_is_sent_again_when_redis_forgot_it(redis: RedisServer, prefix: str) -> None:

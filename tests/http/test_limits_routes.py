@@ -262,3 +262,18 @@ def test_a_password_in_the_store_is_not_shown() -> None:
 def test_every_metric_stands_on_its_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
     assert [each.name for each in (LIMITED, LIMIT_ERRORS) if f"| `{each.name}` |" not in page] == []
+
+
+class Odd(RedisStore):
+    """A Redis that answers to scripts with something else."""
+
+    def run(self, *_: Any) -> Any:
+        return self.says
+
+
+@pytest.mark.parametrize("says", [None, b"OK", [b"a"]], ids=repr)
+def test_a_store_that_answers_with_no_number_has_failed(serve, says: Any) -> None:
+    store = Odd("redis://localhost:1")
+    store.says = says
+    client = serve(get("/", answer, limits=[RateLimit(1, store="odd")]), resources={"odd": store})
+    assert statuses(client, "192.0.2.1", "192.0.2.1") == [200, 200]
