@@ -7,7 +7,7 @@ import hashlib
 import flask
 import pytest
 from cache_world import world
-from werkzeug.test import Client
+from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from patron.errors import ConfigError, NotFound
 from patron.http import (
@@ -412,6 +412,23 @@ def test_the_headers_that_a_route_varies_by_tell_entries_apart_and_are_named():
         assert w.get(Accept_Language="de", X_Tenant="").json == {"run": 3}
         assert w.get(Accept_Language=" de").json == {"run": 1}
         assert first.headers.getlist("Vary") == ["accept-language", "X-Tenant"]
+
+
+def test_a_header_whose_name_is_in_the_name_of_another_is_named_too():
+    with world(vary=("X-A", "X-AB")) as w:
+        w.processor = lambda request: Response({}, headers={"Vary": "X-AB"})
+        assert w.get().headers.getlist("Vary") == ["X-AB", "X-A"]
+
+
+def test_no_host_at_all_is_none_that_a_client_could_name():
+    with world() as w:
+        w.processor = lambda request: {"next": f"http://{request.headers.get('Host')}/next"}
+        assert w.get(Host="None").json == {"next": "http://None/next"}
+        environ = create_environ("/it/a")
+        del environ["HTTP_HOST"]  # HTTP/1.0 may leave it out
+        environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+        run_wsgi_app(w.app, environ)
+        assert w.runs == 2
 
 
 def test_the_host_tells_entries_apart_lest_one_client_choose_the_links_of_others():

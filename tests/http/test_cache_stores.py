@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 
@@ -126,6 +127,34 @@ def test_an_entry_that_is_damaged_or_not_ours_is_a_miss_and_an_error(damage):
         assert w.counts() == {"miss": 2, "added": 2, "hit": 1, "error:decode": 1}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "foo"},
+        {"status": ""},
+        {"status": "304 Not Modified"},
+        {"headers": [["A", "b\r\nX-Evil: c"]]},
+        {"headers": [["A", "€"]]},
+        {"headers": [["A B", "c"]]},
+        {"headers": [["Content-Length", "99"]]},
+        {"born": math.nan},
+        {"born": math.inf},
+        {"lifetime": math.nan},
+        {"lifetime": math.inf},
+        {"window": math.inf},
+    ],
+    ids=str,
+)
+def test_an_entry_that_could_not_be_sent_or_would_last_for_ever_is_damaged_though_its_checksum_is_right(
+    change,
+):
+    good = entry([("A", "b")], b"hello")
+    for name, value in change.items():
+        setattr(good, name, value)
+    with pytest.raises(Damaged):
+        decoded(bytes(encoded(good)))
+
+
 def entry(headers=(), body=b"") -> Entry:
     return Entry("200 OK", list(headers), body, born=1.5, lifetime=2.5, window=3.5, etag='"x"', modified=None)
 
@@ -133,7 +162,10 @@ def entry(headers=(), body=b"") -> Entry:
 LATIN = st.text(st.characters(max_codepoint=255, categories=("L", "N", "P", "Zs")), max_size=20)
 
 
-@given(st.lists(st.tuples(LATIN, LATIN), max_size=5), st.binary(max_size=200))
+NAMES = st.from_regex(r"X-[A-Za-z0-9]{1,9}", fullmatch=True)
+
+
+@given(st.lists(st.tuples(NAMES, LATIN), max_size=5), st.binary(max_size=200))
 def test_an_entry_comes_out_of_its_bytes_as_it_was(headers, body):
     one = entry(headers, body)
     other = decoded(bytes(encoded(one)))

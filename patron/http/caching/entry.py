@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from typing import Any
+
+from patron.http import head
 
 __all__ = ["Damaged", "Entry", "Kept", "decoded", "encoded"]
 
@@ -71,7 +74,7 @@ class Kept(bytes):
 
 def encoded(entry: Entry) -> Kept:
     """*entry* as bytes."""
-    head = json.dumps(
+    top = json.dumps(
         [
             entry.status,
             entry.headers,
@@ -83,8 +86,8 @@ def encoded(entry: Entry) -> Kept:
             len(entry.body),
         ]
     ).encode()
-    rest = head + entry.body
-    kept = Kept(_FRAME.pack(_VERSION, zlib.crc32(rest), len(head)) + rest)
+    rest = top + entry.body
+    kept = Kept(_FRAME.pack(_VERSION, zlib.crc32(rest), len(top)) + rest)
     kept.entry = entry
     return kept
 
@@ -113,16 +116,31 @@ def _decoded(data: bytes) -> Entry:
     body = rest[length:]
     if len(body) != size:
         raise Damaged("not all of the body")
+    headers = [(_text(name), _text(value)) for name, value in headers]
+    _check_sendable(_text(status), headers, size)
     return Entry(
-        _text(status),
-        [(_text(name), _text(value)) for name, value in headers],
+        status,
+        headers,
         body,
-        born=float(born),
-        lifetime=float(lifetime),
-        window=float(window),
+        born=_number(born),
+        lifetime=_number(lifetime),
+        window=_number(window),
         etag=_text(etag),
         modified=None if modified is None else _text(modified),
     )
+
+
+def _check_sendable(status: str, headers: list[Header], size: int) -> None:
+    """A store can be written by others: what cannot be sent would be an error of every request until it expires."""
+    if not 200 <= head.status_code(status) < 300 or head.content_length(headers) not in (None, size):
+        raise Damaged("no answer that is kept")
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise Damaged("no number")
+    return number
 
 
 def _text(value: Any) -> str:

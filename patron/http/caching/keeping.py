@@ -132,9 +132,8 @@ class Rules:
         kept = [(name, value) for name, value in all_of_them if name.lower() not in dropped]
         if "content-length" not in joined and length:
             kept.append(("Content-Length", str(length)))
-        if vary := [
-            name for name in self._settings.vary if name.lower() not in joined.get("vary", "").lower()
-        ]:
+        said = {name.strip().lower() for name in joined.get("vary", "").split(",")}
+        if vary := [name for name in self._settings.vary if name.lower() not in said]:
             kept.append(("Vary", ", ".join(vary)))
         kept.append(("ETag", etag))
         kept.append(("Cache-Control", _control(control, lifetime, private=self._private)))

@@ -13,6 +13,8 @@ from patron.http.caching.settings import RouteCache
 __all__ = ["Keys", "sorted_query"]
 
 _LONGEST = 200
+#: Stands for the header that HTTP/1.0 may leave out: no client can send it, since values are stripped.
+_NO_HOST = " "
 _PARTS = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")
 
 
@@ -36,7 +38,7 @@ class Keys:
         get = environ.get
         query = get("QUERY_STRING", "")
         text = (
-            f"{get('wsgi.url_scheme')}\0{get('HTTP_HOST')}\0{get('SCRIPT_NAME')}\0{get('PATH_INFO')}"
+            f"{get('wsgi.url_scheme')}\0{get('HTTP_HOST', _NO_HOST)}\0{get('SCRIPT_NAME')}\0{get('PATH_INFO')}"
             f"\0{sorted_query(query) if '&' in query else query}\0{accepted}"
         )
         if text.count("\0") != 5:
