@@ -90,23 +90,25 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
 
     # From the listener to the first byte.
 
-    def accept(self, listener: Any) -> None:
-        """Take one connection; its request may be there already."""
+    def accept(self, listener: Any) -> bool:
+        """Take one connection; its request may be there already. False: the system has none to give now."""
         try:
             sock, client = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 time.sleep(0.05)  # the connection waits in the backlog
-            return  # accept(2): what went wrong with the connection is no error of the listener
+                return False
+            return True  # accept(2): what went wrong with the connection is no error of the listener
         sock.setblocking(False)
         try:
             if self._tls is not None:
                 sock = tls.wrap(self._tls, sock)
         except (OSError, ValueError):
             sock.close()
-            return
+            return True
         self.nr_conns += 1
         self._receive_from(self._connection(sock, client, listener))
+        return True
 
     def _connection(self, sock: Any, client: Any, listener: Any) -> Connection:
         own = self._settings
@@ -269,7 +271,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
                 self._forget(conn)
 
     def make_room(self) -> None:
-        """When every connection is taken, those that ask for nothing go first, the longest idle before the others."""
+        """When every connection is taken, those that ask for nothing go first, as their waits would end."""
         if self.nr_conns < self.worker_connections:
             return
         idle = [c for c in self._watched if c.phase is not Phase.WRITING and not len(c.incoming)]

@@ -143,7 +143,10 @@ class Incoming:
         if streams:
             return State.FLOWING
         state = self._body_state()
-        return State.CONTINUE if state is State.MORE and self.expects else state
+        if state is State.MORE and self.expects:
+            self.expects = False  # of a body that flows later on, the rest is not waited for
+            return State.CONTINUE
+        return state
 
     def _ask(self, head: bytes) -> bool:
         """Find out what body is allowed; returns whether it stays on the connection."""

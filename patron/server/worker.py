@@ -212,8 +212,9 @@ class PatronWorker(AnsweringWorker):
         if self._orphan or self._now:
             return
         for listener in self.sockets:
-            while select.select([listener], [], [], 0)[0] and self.nr_conns < self.worker_connections:
-                self.accept(listener)
+            waits = self.nr_conns < self.worker_connections
+            while waits and select.select([listener], [], [], 0)[0]:
+                waits = self.accept(listener) and self.nr_conns < self.worker_connections
 
     def _close_listeners(self) -> None:
         self.set_accept_enabled(False)

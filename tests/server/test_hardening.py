@@ -295,3 +295,29 @@ print(answered[0], refused[0], broken)
     answered, _, broken = output.split(" ", 2)
     assert int(answered) > 50
     assert broken.strip() == "[]", output
+
+
+FILLING = """
+
+    KEPT = []
+
+    def fill(request):
+        try:
+            while True:
+                KEPT.append(os.dup(2))
+        except OSError as error:
+            return {"errno": error.errno}
+"""
+
+
+def test_a_worker_without_any_descriptor_left_stops_in_time(service: ServiceProcess) -> None:
+    routes = '\n        - {method: GET, path: /fill, processor: "shop:fill"}'
+    service.write(MODULE + FILLING, CONFIG.rstrip() + routes)
+    service.start()
+    assert b"24" in service.get("/fill").body  # type: ignore[attr-defined]
+    with connections(service.port, 3, b""):  # the kernel has them; the worker cannot take them
+        asked = time.monotonic()
+        service.signal(signal.SIGTERM)
+        service.wait()
+        assert time.monotonic() - asked < 6, service.output()
+    assert len(service.lines("profile cannot be answered")) <= 1  # not one for each half second

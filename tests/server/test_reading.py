@@ -139,3 +139,11 @@ def test_more_than_is_read_ahead_is_left_on_the_connection() -> None:
     chunk = b"100000\r\n" + bytes(0x100000) + b"\r\n"
     assert [chunked.feed(chunk) for _ in range(READ_AHEAD // 0x100000)][:-1] == [State.MORE] * 15
     assert chunked.feed(chunk) is State.FLOWING
+
+
+def test_a_body_that_flows_after_100_continue_was_sent_gets_no_second_one() -> None:
+    incoming = Incoming(HEAD, BODY, lambda method, target: (4 * READ_AHEAD, False))
+    head = b"PUT / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert incoming.feed(head) is State.CONTINUE
+    assert incoming.feed(b"1000000\r\n" + bytes(0x1000000) + b"\r\n") is State.FLOWING
+    assert not incoming.expects
