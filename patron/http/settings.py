@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,7 +46,7 @@ class AccessLog:
         problems += [
             f"access log: {text!r} is no status: write 404, 5xx or 400-499"
             for text in (*self.statuses, *self.levels)
-            if not statuses(text)
+            if not isinstance(text, str) or not statuses(text)
         ]
         if problems:
             raise ConfigError(*problems)
@@ -173,7 +172,14 @@ _INTEGERS = {
     "max_header_fields": (1, 32768),
     "max_request_line": (64, 8190),
 }
+#: A week: what the system waits at most in one call is not much more (24 days).
+MOST_SECONDS = 604_800
 _WORDS = {"admin": ("open", "health", "closed"), "debug": ("local", "open", "closed")}
+
+
+def is_time_out(value: object) -> bool:
+    """Whether *value* is a number of seconds that the system can wait."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST_SECONDS
 
 
 def _number_problems(settings: HttpSettings) -> list[str]:
@@ -186,8 +192,8 @@ def _number_problems(settings: HttpSettings) -> list[str]:
         value = getattr(settings, name)
         if name == "timeout" and value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            problems.append(f"http: {name} is {value!r}: use seconds above 0")
+        if not is_time_out(value):
+            problems.append(f"http: {name} is {value!r}: use seconds above 0, and at most {MOST_SECONDS}")
     return problems
 
 
@@ -237,8 +243,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     else:
         raise ValueError("use seconds (5, 0.5) or a duration (5s, 1m30s)")
-    if not 0 < value < math.inf:
-        raise ValueError("use more than 0 seconds")
+    if not is_time_out(value):
+        raise ValueError(f"use more than 0 seconds, and at most {MOST_SECONDS}")
     return value
 
 

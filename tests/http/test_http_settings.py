@@ -33,6 +33,9 @@ def test_the_defaults_are_those_of_the_original_or_safe():
         ("read_timeout", float("nan")),
         ("read_timeout", float("inf")),
         ("read_timeout", "5s"),
+        ("read_timeout", 1e10),
+        ("write_timeout", 3e6),
+        ("timeout", 1e300),
         ("keepalive", -1.0),
         ("host", ""),
         ("host", None),
@@ -63,6 +66,7 @@ def test_all_wrong_values_are_named_at_once():
         {"levels": {"4x": "info"}},
         {"statuses": ("600",)},
         {"statuses": ("9xx",)},
+        {"statuses": (404,)},
     ],
 )
 def test_a_wrong_access_log_is_refused(options):
