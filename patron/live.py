@@ -17,7 +17,7 @@ from patron import observe
 from patron import resources as registry
 from patron.component import Verdict, Work
 from patron.errors import ServiceError
-from patron.health import Check, Checks
+from patron.health import Checks
 from patron.observe import log
 from patron.profiling import Profiler
 from patron.slots import Slot, run_directory, worker_slot
@@ -89,11 +89,12 @@ class LiveService:
         self._steps: dict[int, _Step] = {}  # each thread writes under its own ident
         self._own_errors: list[BaseException] = []
         self._checks = Checks(
-            {name: partial(self._check, check) for name, check in service.ready_checks.items()}
+            {name: partial(self._call, check) for name, check in service.ready_checks.items()}
         )
         self._alive = Checks({"alive": service.alive_check} if service.alive_check else {})
         self._threads: list[threading.Thread] = []
         self._published = threading.Event()  # set: publish now
+        self._profiles_fail = False
         log.on_fatal(self._fatal)
 
     def _profiler(self) -> Profiler:
@@ -149,7 +150,7 @@ class LiveService:
         with registry.use(self.resources):
             for hook in self.service.on_start:
                 self._begin(f"on_start hook {_named(hook)}")
-                registry.bind(hook, self.resources, given=0)()
+                self._call(hook)
             self.supervisor.start()
         self.started.set()
         log.info(
@@ -200,8 +201,9 @@ class LiveService:
                 state.ready and not stale, tuple(f"worker {state.pid}: {reason}" for reason in reasons)
             )
 
-    def _check(self, check: Check) -> object:
-        return registry.bind(check, self.resources, given=0)()
+    def _call(self, function: Callable[..., Any]) -> Any:
+        """What a hook or a check of the user's returns, which may ask for resources by name."""
+        return registry.bind(function, self.resources, given=0)()
 
     def alive(self) -> Verdict:
         """Whether the process should go on living; dependencies have no say in it."""
@@ -226,7 +228,11 @@ class LiveService:
         try:
             self.profiler.poll()
         except Exception as error:  # noqa: BLE001 - whatever is in that directory, the states go on
-            log.error("profile cannot be answered", exc_info=error)
+            if not self._profiles_fail:  # it may stay so, and this is asked twice a second
+                log.error("profile cannot be answered", exc_info=error)
+            self._profiles_fail = True
+        else:
+            self._profiles_fail = False
 
     def publish(self) -> None:
         """Tell the other workers how this one is."""
@@ -271,7 +277,7 @@ class LiveService:
     def _close(self) -> None:
         with registry.use(self.resources):
             for hook in self.service.on_stop if self.started.is_set() else ():
-                self._guarded(f"on_stop hook {_named(hook)}", registry.bind(hook, self.resources, given=0))
+                self._guarded(f"on_stop hook {_named(hook)}", partial(self._call, hook))
         self._guarded("closing the stores of HTTP", self.app.close)
         self._guarded("closing resources", self._stack.close)
         log.on_fatal(None)
