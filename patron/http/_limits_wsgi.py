@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from patron.errors import ConfigError, HTTPError
 from patron.http import failure
 from patron.http._limits_enforced import Limiter
-from patron.http.instrument import EXCHANGE
+from patron.http.instrument import EXCHANGE, Exchange
 from patron.http.limits import RateLimit, limiter
 from patron.http.remote import client_address, counted_as
 from patron.resources import current
@@ -57,14 +57,18 @@ class Limited:
             TooManyRequests: it is one too many. ServiceUnavailable: the store failed, and the limit refuses then.
         """
         key = counted_as(client_address(environ)) if self.limit.by == "address" else ""
-        (self._limiter or self._opened()).take(key)
+        (self._limiter or self._opened(environ)).take(key)
 
-    def _opened(self) -> Limiter:
+    def _opened(self, environ: Mapping[str, Any]) -> Limiter:
+        exchange: Exchange | None = environ.get(EXCHANGE)
+        service = exchange.service if exchange is not None else "service"
         with self._lock:
             if self._limiter is None:
                 store = self.limit.store
                 named = {} if store == "memory" or "://" in store else {store: current(store)}
-                self._limiter = limiter(self.limit, route=self._route, workers=self._workers, resources=named)
+                self._limiter = limiter(
+                    self.limit, route=self._route, workers=self._workers, resources=named, service=service
+                )
             return self._limiter
 
     def close(self) -> None:

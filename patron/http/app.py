@@ -207,7 +207,7 @@ def build(
         application,
         views,
         tuple(fronts.values()),
-        Instrumentation(inner, router, settings),
+        Instrumentation(inner, router, settings, name),
         [*infos, *static_infos(static)],
         gate,
         Intakes(router, settings.max_body, routes),

@@ -84,6 +84,11 @@ class Exchange:
         self.started = time.monotonic()
         self.operation: Operation = match.endpoint.instrument(match.method).start(Headers(environ))
 
+    @property
+    def service(self) -> str:
+        """The name of the service that the request came to."""
+        return self._home.service
+
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """WSGI's: checks and keeps the head, with the correlation header added."""
         if exc_info is not None:
@@ -307,7 +312,10 @@ _TEXTS = {status: str(status) for status in range(1000)}
 class Instrumentation:
     """The outermost WSGI application. All threads call it."""
 
-    def __init__(self, application: Application, router: Router, settings: HttpSettings) -> None:
+    def __init__(
+        self, application: Application, router: Router, settings: HttpSettings, service: str = "service"
+    ) -> None:
+        self.service = service
         self._cross_origin = CrossOrigin(application, settings.cors) if settings.cors is not None else None
         self._application = self._cross_origin or application
         self._router = router

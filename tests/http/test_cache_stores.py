@@ -11,12 +11,14 @@ from cache_world import Clock, Plain, balanced, operations, world
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import Client
+from werkzeug.wrappers import Response as Reply
 
 from patron.cache import LRUStore
 from patron.errors import CacheError, ConfigError
-from patron.http import Response, RouteCache, build, get
+from patron.http import Response, RouteCache, build, cached, cached_app, get
 from patron.http.caching.entry import Damaged, Entry, Kept, decoded, encoded
 from patron.observe import capture
+from patron.resources import use
 
 
 class Broken:
@@ -223,6 +225,19 @@ def test_two_services_on_one_store_share_nothing():
         app = build(routes=[route], name=name)
         app.start({"s": store, "name": name})
         assert Client(app).get("/x").json == {"service": name}
+
+
+def test_two_services_with_the_cache_as_a_middleware_share_nothing_either():
+    with use({"s": Plain()}):
+        for name in ("one", "two"):
+            settings = RouteCache(30, store="s")
+            route = get("/x", lambda request, name: {"service": name}, middlewares=(cached(settings),))
+            mounts = {"/m": cached_app(settings)(Reply(name))}
+            app = build(routes=[route], mounts=mounts, name=name)
+            app.start({"name": name})
+            for _ in range(2):
+                assert Client(app).get("/x").json == {"service": name}
+                assert Client(app).get("/m/x").text == name
 
 
 def test_an_entry_from_a_clock_that_is_ahead_is_new():

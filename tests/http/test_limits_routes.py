@@ -9,6 +9,7 @@ from typing import Any
 import flask
 import pytest
 from brokers.redis_server import Redis, RedisServer
+from werkzeug.wrappers import Response
 
 from patron.cache import LRUStore, RedisStore
 from patron.errors import ConfigError
@@ -138,6 +139,15 @@ def test_in_redis_all_workers_share_a_limit(serve, redis: RedisServer) -> None:
     for client in (*clients, other):
         client.application.close()
     RedisStore(redis.url, name, timeout=10).purge()
+
+
+def test_the_same_limit_around_applications_of_two_services_is_two(serve, redis: RedisServer) -> None:
+    for name in (f"test-{uuid.uuid4().hex[:12]}" for _ in range(2)):
+        limit = limited(in_redis(f"{redis.url}?socket_timeout=10"), route="/mount")
+        client = serve(mounts={"/mount": limit(Response("as ever"))}, name=name)
+        assert statuses(client, *["192.0.2.1"] * 3, path="/mount/a") == [200, 200, 429]
+        limit.close()
+        RedisStore(redis.url, name, timeout=10).purge()
 
 
 def test_a_resource_can_hold_the_limits_and_is_not_closed(serve, redis: RedisServer) -> None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["RouteCache", "cached", "cached_app"]
 
 
-def cached(settings: RouteCache, *, service: str = "service") -> CachedHandler:
+def cached(settings: RouteCache, *, service: str = "") -> CachedHandler:
     """
     A cache as a middleware of a route: ``get("/books", books, middlewares=(cached(RouteCache(max=30)),))``.
 
     It runs inside Flask, so hooks apply to hits too. *service* names the service in keys that
-    several services can see.
+    several services can see; by default it is the one that is asked.
     """
     from patron.http.caching.middleware import CachedHandler
 
@@ -30,7 +30,7 @@ def cached(settings: RouteCache, *, service: str = "service") -> CachedHandler:
 
 
 def cached_app(
-    settings: RouteCache, *, paths: Iterable[str] = (), route: str = "*", service: str = "service"
+    settings: RouteCache, *, paths: Iterable[str] = (), route: str = "*", service: str = ""
 ) -> CachedApp:
     """
     A cache as WSGI middleware, ``app -> app``, for Flask views and mounted applications.
@@ -39,7 +39,8 @@ def cached_app(
         settings: how long answers are kept.
         paths: what is cached, each with everything below it; empty is everything but the admin routes.
         route: the label of its metrics where no pattern is known.
-        service: names the service in keys that several services can see.
+        service: names the service in keys that several services can see; by default it is the one that is
+            asked, and for applications outside of one it is ``service``.
 
     Raises:
         ConfigError: a path does not begin with ``/``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flask
@@ -36,15 +36,17 @@ class _Caches:
         self._lock = threading.Lock()  # guards the making of caches
         self._caches: dict[tuple[str, bool], Cache] = {}
 
-    def of(self, route: str, *, authenticated: bool) -> Cache:
-        """The cache of *route*."""
+    def of(self, route: str, environ: Mapping[str, Any], *, authenticated: bool) -> Cache:
+        """The cache of *route*, in the service that the request in *environ* came to."""
         found = self._caches.get((route, authenticated))
-        return found if found is not None else self._made(route, authenticated)
+        return found if found is not None else self._made(route, environ, authenticated)
 
-    def _made(self, route: str, authenticated: bool) -> Cache:
+    def _made(self, route: str, environ: Mapping[str, Any], authenticated: bool) -> Cache:
+        exchange: Exchange | None = environ.get(EXCHANGE)
+        service = self._service or (exchange.service if exchange is not None else "service")
         with self._lock:
             if (route, authenticated) not in self._caches:
-                cache = Cache(self.settings, route, service=self._service, authenticated=authenticated)
+                cache = Cache(self.settings, route, service=service, authenticated=authenticated)
                 cache.open(self._resources())
                 self._caches[route, authenticated] = cache
             return self._caches[route, authenticated]
@@ -84,7 +86,7 @@ class CachedHandler:
             def run(environ: dict[str, Any]) -> Answer:
                 return _handled(handler, moved(request, environ), caches.settings.max_body)
 
-            cache = caches.of(request.route, authenticated=request.principal is not None)
+            cache = caches.of(request.route, request.environ, authenticated=request.principal is not None)
             return as_reply(cache.answer(request.environ, request.accepted, request.principal, run))
 
         return cached
@@ -139,7 +141,7 @@ class CachedApp:
             route = self._cached_route(environ)
             if route is None:
                 return application(environ, start_response)
-            cache = caches.of(route, authenticated=False)
+            cache = caches.of(route, environ, authenticated=False)
             # The application negotiates by itself: whatever it makes of the header, it is the same of the same one.
             answer = cache.answer(environ, environ.get("HTTP_ACCEPT", ""), None, run)
             start_response(answer.status, answer.headers)
