@@ -153,7 +153,7 @@ def test_threads_that_start_and_end_meanwhile_do_no_harm():
                 thread.join()
 
     with running(("spawns", spawns)):
-        profile = taken(1.0)
+        profile = taken()
     found = by_function(profile, inside=True)
     assert profile.total() > 0
     assert found.get("burn", 0) + found.get("(threads that ended between samples)", 0) > 0

@@ -19,6 +19,8 @@ from patron.profiling import Profiler
 from patron.testing import Running, until
 
 LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
+#: The client's deadline makes a profile of one second one of 0.1 s: for tests that do not look at its length.
+SHORT = {"X-Request-Timeout-Ms": "600"}
 
 
 def client(**options):
@@ -28,6 +30,18 @@ def client(**options):
 
 def ask(path, served=None, **options):
     return (served or client()).get(f"/debug/pprof/{path}", environ_base=LOCAL, **options)
+
+
+class Asked:
+    """An admin side of which only the profiler is asked."""
+
+    def __init__(self, profiler):
+        self._profiler = profiler
+
+    def profiler(self):
+        return self._profiler
+
+    alive = ready = components = None
 
 
 def test_a_cpu_profile_is_a_file_for_pprof(read_pprof):
@@ -52,18 +66,18 @@ def test_a_cpu_profile_is_a_file_for_pprof(read_pprof):
     ],
 )
 def test_a_profile_can_be_read_in_other_forms(query, content_type, start):
-    answer = ask(f"profile?seconds=1&{query}")
+    answer = ask(f"profile?seconds=1&{query}", headers=SHORT)
     assert (answer.status_code, answer.mimetype) == (200, content_type)
     assert answer.text.startswith(start)
 
 
 def test_the_flame_graph_may_run_its_own_script_and_no_other():
-    answer = ask("profile?seconds=1&format=flamegraph")
+    answer = ask("profile?seconds=1&format=flamegraph", headers=SHORT)
     policy = answer.headers["Content-Security-Policy"]
     nonce = re.search(r"script-src 'nonce-([^']+)'", policy)[1]
     assert policy.startswith("default-src 'none'")
     assert f'<script nonce="{nonce}">' in answer.text
-    assert nonce not in ask("profile?seconds=1&format=flamegraph").text
+    assert nonce not in ask("profile?seconds=1&format=flamegraph", headers=SHORT).text
 
 
 @pytest.mark.parametrize(
@@ -103,7 +117,7 @@ def test_a_wrong_parameter_is_a_400_that_says_what_is_right(path, says):
 def test_a_worker_that_is_not_there_is_a_404():
     answer = ask("profile?seconds=1&worker=7")
     assert (answer.status_code, answer.text) == (404, "there is no worker 7: use one of 0, or all\n")
-    assert ask("profile?seconds=1&worker=0").status_code == 200
+    assert ask("profile?seconds=1&worker=0", headers=SHORT).status_code == 200
     assert ask("threads?worker=all").status_code == 200
 
 
@@ -123,7 +137,7 @@ def test_the_heap_is_told_while_it_is_traced(read_pprof):
     assert read.text[read.message.default_sample_type] == "inuse_space"
     assert read.top().endswith("test_the_heap_is_told_while_it_is_traced")
     assert len(kept) <= read.flat()[read.top()]
-    assert ask("heap?seconds=1&frames=2&format=text").text.startswith("inuse_space: ")
+    assert ask("heap?seconds=1&frames=2&format=text", headers=SHORT).text.startswith("inuse_space: ")
 
 
 def test_threads_are_text_or_a_profile(read_pprof):
@@ -156,9 +170,10 @@ SAMPLES = "patron.profiling.sampler.sample"
 
 
 def test_one_profile_is_taken_at_a_time():
-    served = client()
+    profiler = Profiler()
+    served = client(admin=Asked(profiler))
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(ask, "profile?seconds=2", served)
+        first = pool.submit(ask, "profile?seconds=60", served)
         until(lambda: SAMPLES in ask("threads?format=collapsed", served).text)
         for path in ("profile?seconds=1", "heap?seconds=1"):
             second = ask(path, served)
@@ -166,6 +181,7 @@ def test_one_profile_is_taken_at_a_time():
                 409,
                 "worker 0 takes a profile already: try again when that is done\n",
             )
+        profiler.stop()
         assert first.result().status_code == 200
     assert ask("profile?seconds=1", served).status_code == 200
 
@@ -183,7 +199,7 @@ def test_the_pages_are_as_closed_as_the_rest_of_debug(path):
     assert client(debug="closed").get(url, environ_base=LOCAL).status_code == 404
     guarded = client(debug_authenticator=ApiKey(["k"]))
     assert guarded.get(url, environ_base=LOCAL).status_code == 401
-    assert guarded.get(url, headers={"Authorization": "Apikey k"}).status_code in (200, 409)
+    assert guarded.get(url, headers={"Authorization": "Apikey k", **SHORT}).status_code in (200, 409)
 
 
 @pytest.mark.parametrize("prefix", ["", "/-"])
@@ -205,20 +221,15 @@ def test_the_index_knows_where_the_application_is_mounted_and_escapes_its_name()
 
 
 def test_the_index_has_links_for_every_worker():
-    class Admin:
-        def profiler(self):
-            return Profiler(Path("/nowhere"), 1, lambda: {0: 100, 1: 101, 4: 104})
-
-        alive = ready = components = None
-
-    index = ask("", client(admin=Admin())).text
+    profiler = Profiler(Path("/nowhere"), 1, lambda: {0: 100, 1: 101, 4: 104})
+    index = ask("", client(admin=Asked(profiler))).text
     assert 'href="/debug/pprof/profile?seconds=5&amp;format=flamegraph&amp;worker=4"' in index
     assert "worker 4 (pid 104)" in index
     assert "worker=all" in index
 
 
 def test_a_deadline_makes_the_profile_shorter(read_pprof):
-    answer = ask("profile?seconds=20", headers={"X-Request-Timeout-Ms": "1500"})
+    answer = ask("profile?seconds=20", headers={"X-Request-Timeout-Ms": "800"})
     assert answer.status_code == 200
     assert read_pprof(answer.data).message.duration_nanos < 10e9
 
@@ -238,6 +249,6 @@ def test_nothing_runs_while_no_profile_is_taken():
     before = threading.active_count()
     served = client()
     ask("", served)
-    ask("profile?seconds=1", served)
+    ask("profile?seconds=1", served, headers=SHORT)
     assert threading.active_count() == before
     assert not tracemalloc.is_tracing()

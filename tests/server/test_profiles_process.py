@@ -25,7 +25,7 @@ MODULE = """
 
     def crunch():
         total = 0
-        for number in range(100_000):
+        for number in range(500_000):
             total += number * number
         return total
 
@@ -72,12 +72,24 @@ def workers(service: ServiceProcess) -> dict[int, int]:
     return {int(row.split(" ")[0]): int(row.split(" ")[2]) for row in rows}
 
 
-def started(service: ServiceProcess) -> dict[int, int]:
-    """The service runs, and its workers know each other."""
-    service.write(MODULE, CONFIG)
-    service.start()
-    service.until(lambda: set(workers(service).values()) == set(service.workers()), what="all workers known")
+def known(service: ServiceProcess) -> dict[int, int]:
+    """Number → process id, once the workers know each other."""
+    service.until(
+        lambda: len(service.workers()) == 2 and set(workers(service).values()) == set(service.workers()),
+        what="both workers known",
+    )
     return workers(service)
+
+
+def started(service: ServiceProcess) -> ServiceProcess:
+    service.write(MODULE, CONFIG)
+    return service.start()
+
+
+@pytest.fixture(scope="module")
+def shop(shared_service: ServiceProcess) -> ServiceProcess:
+    """The service, of which tests may kill a worker: there is another one soon."""
+    return started(shared_service)
 
 
 def messages(service: ServiceProcess) -> list[Path]:
@@ -94,19 +106,32 @@ def asked(service: ServiceProcess, pool: ThreadPoolExecutor, path: str) -> Futur
     return pool.submit(service.get, f"{PAGES}/{path}", timeout=40)
 
 
-def test_the_busy_function_of_each_worker_is_on_top(service: ServiceProcess, tmp_path: Path) -> None:
-    known = started(service)
-    assert len(known) == 2
-    with load(service):
-        for number, pid in known.items():
-            answer = service.get(f"{PAGES}/profile?seconds=2&worker={number}&format=text", timeout=40)
-            assert answer.status == 200
-            lines = answer.body.decode().splitlines()
-            assert f"worker {number}, process {pid}" in lines
+def sampling(service: ServiceProcess, thread: str = "") -> set[int]:
+    """The numbers of the workers that take a profile now, in a thread with this name."""
+    dump = service.get(f"{PAGES}/threads?worker=all", timeout=40).body.decode()
+    blocks = [block.splitlines() for block in dump.split("\n\nthread ")[1:]]
+    return {
+        int(block[0].rpartition(" ")[2])
+        for block in blocks
+        if thread in block[0] and any(line.endswith("in patron.profiling.sampler.sample") for line in block)
+    }
+
+
+def test_the_busy_function_of_each_worker_is_on_top(shop: ServiceProcess, tmp_path: Path) -> None:
+    processes = known(shop)
+    with load(shop), ThreadPoolExecutor() as pool:
+        texts = {
+            number: asked(shop, pool, f"profile?seconds=1&worker={number}&format=text")
+            for number in processes
+        }
+        for number, answer in texts.items():
+            assert answer.result().status == 200
+            lines = answer.result().body.decode().splitlines()
+            assert f"worker {number}, process {processes[number]}" in lines
             table = lines.index(next(line for line in lines if line.endswith("function")))
-            assert "shop.crunch" in lines[table + 1], answer.body.decode()
-        both = service.get(f"{PAGES}/profile?seconds=2&worker=all&format=collapsed", timeout=40)
-        file = service.get(f"{PAGES}/profile?seconds=2", timeout=40).body
+            assert "shop.crunch" in lines[table + 1], "\n".join(lines)
+        both = shop.get(f"{PAGES}/profile?seconds=1&worker=all&format=collapsed", timeout=40)
+        file = shop.get(f"{PAGES}/profile?seconds=1", timeout=40).body
     text = both.body.decode()
     # The main thread of a worker was forked: it must not be taken for somebody else's.
     assert "MainThread;" in text
@@ -118,67 +143,53 @@ def test_the_busy_function_of_each_worker_is_on_top(service: ServiceProcess, tmp
         top = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         rows = top.split("cum%\n")[1].splitlines()
         assert rows[0].endswith(" shop.crunch"), top
-    assert messages(service) == []
-    service.signal(signal.SIGTERM)
-    assert service.wait() == 0
+    assert messages(shop) == []
 
 
-def test_threads_and_heap_of_the_other_worker(service: ServiceProcess) -> None:
-    known = started(service)
-    for number, pid in known.items():
-        heap = service.get(f"{PAGES}/heap?seconds=1&worker={number}&format=text", timeout=40)
-        assert f"worker {number}, process {pid}" in heap.body.decode()
-        answer = service.get(f"{PAGES}/heap?worker={number}", timeout=40)
-        assert (answer.status, b"PYTHONTRACEMALLOC" in answer.body) == (409, True)
-    every = service.get(f"{PAGES}/threads?worker=all", timeout=40).body.decode()
+def test_threads_and_heap_of_the_other_worker(shop: ServiceProcess) -> None:
+    processes = known(shop)
+    with ThreadPoolExecutor() as pool:
+        heaps = {n: asked(shop, pool, f"heap?seconds=1&worker={n}&format=text") for n in processes}
+        for number, answer in heaps.items():
+            text = answer.result().body.decode()
+            assert f"worker {number}, process {processes[number]}" in text
+        untraced = [asked(shop, pool, f"heap?worker={n}") for n in processes]
+        for answer in untraced:
+            assert (answer.result().status, b"PYTHONTRACEMALLOC" in answer.result().body) == (409, True)
+    every = shop.get(f"{PAGES}/threads?worker=all", timeout=40).body.decode()
     mains = [line for line in every.splitlines() if "MainThread" in line]
-    assert sorted(line.rpartition(" ")[2] for line in mains) == sorted(map(str, known))
+    assert sorted(line.rpartition(" ")[2] for line in mains) == sorted(map(str, processes))
 
 
-def test_a_worker_takes_one_profile_at_a_time_whoever_asks(service: ServiceProcess) -> None:
-    started(service)
+def test_a_worker_that_dies_meanwhile_is_told(shop: ServiceProcess) -> None:
+    processes = known(shop)
     with ThreadPoolExecutor() as pool:
-        first = asked(service, pool, "profile?seconds=4&worker=1")
-        service.until(lambda: b"sampler.sample" in service.get(f"{PAGES}/threads?worker=1").body)
-        second = service.get(f"{PAGES}/profile?seconds=1&worker=1", timeout=40)
-        assert (second.status, second.body) == (
-            409,
-            b"worker 1 takes a profile already: try again when that is done\n",
-        )
-        assert first.result().status == 200
-
-
-def test_a_worker_that_dies_meanwhile_is_told(service: ServiceProcess) -> None:
-    known = started(service)
-
-    def is_asked(number: int) -> bool:
-        """Whether that worker takes its profile for another one."""
-        stacks = service.get(f"{PAGES}/threads?worker={number}&format=collapsed").body.splitlines()
-        return any(b"patron-profile;" in stack and b"sampler.sample" in stack for stack in stacks)
-
-    with ThreadPoolExecutor() as pool:
-        waiting = asked(service, pool, "profile?seconds=6&worker=all")
-        service.until(lambda: any(map(is_asked, known)))
-        other = next(number for number in known if is_asked(number))
-        os.kill(known[other], signal.SIGKILL)
+        waiting = asked(shop, pool, "profile?seconds=3&worker=all")
+        # The one whose thread is not of the HTTP pool takes its profile for the other one.
+        found: set[int] = set()
+        shop.until(lambda: found.update(sampling(shop, "patron-profile")) or found)
+        [other] = found
+        os.kill(processes[other], signal.SIGKILL)
         answer = waiting.result()
-    text = f"worker {other} (process {known[other]}) has ended meanwhile\n"
+    text = f"worker {other} (process {processes[other]}) has ended meanwhile\n"
     assert (answer.status, answer.body.decode()) == (503, text)
-    service.until(lambda: messages(service) == [], what="no message left")
-    service.until(lambda: set(workers(service).values()) == set(service.workers()) - {known[other]})
-    assert service.get(f"{PAGES}/profile?seconds=1&worker=all", timeout=40).status == 200
+    shop.until(lambda: messages(shop) == [], what="no message left")
+    assert processes[other] not in known(shop).values()
+    assert shop.get(f"{PAGES}/profile?seconds=1&worker=all", timeout=40).status == 200
 
 
-def test_the_end_of_the_service_ends_a_profile_that_runs(service: ServiceProcess) -> None:
-    started(service)
+def test_a_worker_takes_one_profile_at_a_time_until_the_end_of_the_service_ends_it(
+    service: ServiceProcess,
+) -> None:
+    processes = known(started(service))
     with ThreadPoolExecutor() as pool:
-        waiting = [asked(service, pool, f"profile?seconds=60&worker={number}") for number in (0, 1)]
-        for number in (0, 1):
-            service.until(
-                lambda number=number: (
-                    b"sampler.sample" in service.get(f"{PAGES}/threads?worker={number}").body
-                )
-            )
+        waiting = [asked(service, pool, f"profile?seconds=60&worker={number}") for number in processes]
+        service.until(lambda: sampling(service) == set(processes))
+        refused = [asked(service, pool, f"profile?seconds=1&worker={number}") for number in processes]
+        assert [(answer.result().status, answer.result().body.decode()) for answer in refused] == [
+            (409, f"worker {number} takes a profile already: try again when that is done\n")
+            for number in processes
+        ]
         service.signal(signal.SIGTERM)
         assert service.wait() == 0
         assert {answer.result().status for answer in waiting} <= {200, 503}
