@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from patron import calling, http
 from patron import resources as registry
+from patron.cache.spec import resource_problems
 from patron.component import Component, Verdict
 from patron.correlation import CorrelationSettings
 from patron.errors import ConfigError
@@ -157,6 +158,7 @@ class Service:
             *_name_problems(self.name),
             *_component_problems(self.components, self.restart),
             *_call_problems(self),
+            *_store_problems(self),
             *self._http_problems(),
         ]
 
@@ -358,3 +360,11 @@ def _argument_problems(call: _Call, given: int, resources: Mapping[str, Any]) ->
             )
     if misfit := calling.misfit(call.function, given, injects=call.injects):
         yield f"{call.where}: {misfit}"
+
+
+def _store_problems(service: Service) -> Iterator[str]:
+    """Routes that keep something in a resource that is not there."""
+    for route in service.routes:
+        stores = route.stores if isinstance(route, Route) else ()
+        for problem in (each for store in stores for each in resource_problems(store, service.resources)):
+            yield f"route {route.method} {route.path}: {problem}"

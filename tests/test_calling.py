@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from patron import Consumer, MemorySource, Periodic, Request, Route, Service, resources
+from patron.cache import LRUStore
 from patron.component import Stop
 from patron.errors import ConfigError
+from patron.http import RateLimit, RouteCache, get
 
 
 async def later(*arguments: object) -> None: ...
@@ -115,3 +117,15 @@ def test_an_argument_of_a_resource_can_be_filled_in() -> None:
 
 def test_a_function_without_a_signature_is_believed() -> None:
     assert Service("shop", on_sighup=type, ready_checks={"db": dict})
+
+
+@pytest.mark.parametrize(
+    "kept", [{"cache": RouteCache(1.0, store="kv")}, {"limits": (RateLimit(1, store="kv"),)}]
+)
+def test_a_store_that_is_no_resource_is_a_mistake_of_the_service(kept: dict[str, Any]) -> None:
+    routes = [get("/a", lambda request: 1, **kept)]
+    assert Service("shop", routes=routes, resources={"kv": LRUStore})
+    (problem,) = problems(routes=routes, resources={"other": LRUStore})
+    assert problem.startswith(
+        "route GET /a: store 'kv' is no resource of the service (there are: other): use"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from patron.cache._redis_url import is_url
 from patron.cache.lru import LRUStore
 from patron.cache.redis import RedisStore
-from patron.cache.spec import CHOICES, MEMORY, store_problems
+from patron.cache.spec import MEMORY, resource_problems, store_problems
 from patron.cache.store import OnEvict, Store
 from patron.errors import ConfigError
 
@@ -49,13 +49,9 @@ def open_store(
 
 
 def _resource(name: str, resources: Mapping[str, Any]) -> Store:
-    try:
-        store = resources[name]
-    except KeyError:
-        known = ", ".join(sorted(resources)) or "none"
-        raise ConfigError(
-            f"store {name!r} is no resource of the service (there are: {known}): {CHOICES}"
-        ) from None
+    if problems := resource_problems(name, resources):
+        raise ConfigError(*problems)
+    store = resources[name]
     if not isinstance(store, Store):
         raise ConfigError(
             f"store {name!r}: the resource is a {type(store).__name__}, which has not all of "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from patron.cache._redis_url import SCHEMES, is_url, url_problems
 
-__all__ = ["CHOICES", "MEMORY", "store_problems"]
+__all__ = ["CHOICES", "MEMORY", "resource_problems", "store_problems"]
 
 MEMORY = "memory"
 
@@ -18,3 +19,11 @@ def store_problems(spec: Any) -> list[str]:
     if not isinstance(spec, str) or not spec.strip():
         return [f"store is {spec!r}: {CHOICES}"]
     return [f"store {problem}" for problem in url_problems(spec)] if is_url(spec) else []
+
+
+def resource_problems(spec: str, resources: Iterable[str]) -> list[str]:
+    """What is wrong with *spec* when *resources* are the names of all that will be open."""
+    if spec == MEMORY or is_url(spec) or spec in (known := sorted(resources)):
+        return []
+    there = ", ".join(known) or "none"
+    return [f"store {spec!r} is no resource of the service (there are: {there}): {CHOICES}"]

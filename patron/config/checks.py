@@ -6,12 +6,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from patron import calling, http, resources
+from patron.cache.spec import resource_problems
 from patron.config.document import Node
 from patron.config.layout import file_shape
 from patron.config.making import Http, Part
 from patron.config.names import did_you_mean
 from patron.config.reading import Built, Reader
-from patron.http import Route
+from patron.http import RateLimit, Route, RouteCache
 from patron.http.routes import shape as same_requests
 
 __all__ = ["run"]
@@ -32,6 +33,7 @@ def run(root: Node, values: Mapping[str, Any], reader: Reader) -> None:
         _served(root, values, reader)
     _ports(parts, values, reader)
     _calls(root, reader)
+    _stores(root, reader)
     _memory_per_worker(values, reader)
 
 
@@ -129,6 +131,15 @@ def _arguments(
 def _keys(root: Node, name: str) -> tuple[str, ...]:
     node = _node(root, name)
     return tuple(node.value) if node is not root and isinstance(node.value, dict) else ()
+
+
+def _stores(root: Node, reader: Reader) -> None:
+    """Caches and limits that name a resource which is not there."""
+    opened = _keys(root, "resources")
+    for built in reader.built:
+        if isinstance(built.value, RateLimit | RouteCache):
+            for problem in resource_problems(built.value.store, opened):
+                reader.problems.add(_node(built.node, "store").place, f"{built.path}.store", problem)
 
 
 def _memory_per_worker(values: Mapping[str, Any], reader: Reader) -> None:

@@ -28,8 +28,7 @@ def missing(service: Service) -> Iterator[str]:
         if module and find_spec(module) is None:
             yield f"component {component.name}: {MissingExtra(package, extra)}"
     for route in service.routes:
-        kept = (*route.limits, *((route.cache,) if route.cache else ()))
-        if any("://" in each.store for each in kept) and find_spec("redis") is None:
+        if any("://" in store for store in route.stores) and find_spec("redis") is None:
             yield f"route {route.method} {route.path}: {MissingExtra('redis', 'redis')}"
 
 

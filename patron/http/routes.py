@@ -84,6 +84,11 @@ class Route:
         """Its name in Flask."""
         return self.name or f"{self.method} {self.path}"
 
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Where its limits and its cache keep what they know."""
+        return (*(limit.store for limit in self.limits), *((self.cache.store,) if self.cache else ()))
+
 
 @dataclass(frozen=True, slots=True)
 class RouteInfo:
