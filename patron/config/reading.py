@@ -128,6 +128,7 @@ class Reader:
             key, rest = _about(text, known)
             inner = node.value.get(key) if isinstance(node.value, dict) else None
             if not wrong.intersection(re.findall(r"\w+", text)):
+                rest = rest.removeprefix(f"{path.rpartition('.')[2]}: ")
                 self.problems.add((inner or node).place, join(path, key) if key else path, rest)
 
     def mapping(self, node: Node, shape: Shape, path: str) -> dict[str, Any] | None:
@@ -287,7 +288,12 @@ class Reader:
 
 
 def _about(text: str, known: set[str]) -> tuple[str, str]:
-    """The key that a message such as ``retry attempts is 0: use ...`` is about, and what it says of it."""
+    """The key that a message such as ``retry: attempts is 0: use ...`` is about, and what it says of it."""
+    label, colon, rest = text.partition(": ")
+    if colon and label in known:
+        return label, rest
+    if colon and re.fullmatch(r"\w+( \w+)?", label) and (inner := _about(rest, known))[0]:
+        return inner  # the label names the whole, and may have a word in it that is also a key
     before, verb, _ = text.partition(" is ")
     for match in re.finditer(r"\w+", before if verb else ""):
         if match[0] in known and len(before.split()) <= 3:

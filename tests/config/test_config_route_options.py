@@ -67,6 +67,13 @@ def test_the_service_that_the_file_describes_keeps_answers_and_closes_its_stores
         ("timeout: 2 s", "timeout", "expected a number"),
         ("max_body: 1k", "max_body", "expected a whole number"),
         ("stream: perhaps", "stream", "expected true or false"),
+        (
+            "cache: {max: 30s, store: kv}",
+            "cache.store",
+            "store 'kv' is no resource of the service (there are: none)",
+        ),
+        ("limits: [{rate: 1, store: kv}]", "limits.0.store", "store 'kv' is no resource of the service"),
+        ("limits: [{rate: 1, per: 0}]", "limits.0.per", "is 0.0: use a number above 0"),
     ],
 )
 def test_a_mistake_in_an_option_is_named_with_its_place(world, option, path, problem):
@@ -86,3 +93,22 @@ def test_a_cache_with_another_method_is_a_mistake_of_the_file(world):
     world.module("shop", CODE)
     file = "name: a\nhttp:\n  routes:\n    - {method: PUT, path: /, processor: 'shop:listing', cache: {max: 1s}}\n"
     assert "a cache goes with GET only, not with PUT" in world.problem(file)
+
+
+def test_a_store_may_be_a_resource_that_the_file_has(world):
+    world.module("shop", CODE)
+    service = world.load(
+        """
+        name: a
+        http:
+          routes: [{method: GET, path: /, processor: "shop:listing", cache: {max: 30s, store: kept}}]
+        resources: {kept: "patron.cache:LRUStore"}
+        """
+    ).service
+    assert service.routes[0].stores == ("kept",)
+
+
+def test_what_a_label_repeats_is_said_once_and_at_the_key(world):
+    proxies = world.problem("name: a\nhttp: {trusted_proxies: [proxy.local]}\n")
+    assert "2:25: http.trusted_proxies: 'proxy.local' does not appear" in proxies
+    assert "2:14: http.cors: origins are missing" in world.problem("name: a\nhttp: {cors: {}}\n")
