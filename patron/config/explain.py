@@ -15,8 +15,13 @@ __all__ = ["rows", "shown"]
 def rows(entries: Iterable[Entry]) -> Iterator[Mapping[str, str]]:
     """``key``, ``value`` and ``source`` of each of *entries*; what is secret is hidden."""
     for entry in entries:
-        value = HIDDEN if entry.secret and entry.value not in (None, "") else shown(entry.value)
+        value = HIDDEN if entry.secret and _can_be_secret(entry.value) else shown(entry.value)
         yield {"key": entry.path, "value": value, "source": entry.origin}
+
+
+def _can_be_secret(value: Any) -> bool:
+    """Whether *value* says something that nobody can guess: a switch such as ``credentials: true`` does not."""
+    return value not in (None, "") and not isinstance(value, bool)
 
 
 def shown(value: Any) -> str:

@@ -76,6 +76,13 @@ def test_secrets_are_hidden_by_their_file_their_name_and_their_place_in_a_url(wo
     assert configuration.service.resources["db"].keywords["one"] == "hunter2"
 
 
+def test_a_switch_is_no_secret_whatever_it_is_called(world):
+    configuration = world.load(
+        "name: a\nhttp: {cors: {origins: ['https://shop.example'], credentials: true}}\n"
+    )
+    assert printed(configuration)["http.cors.credentials"][0] == "true"
+
+
 # The schema.
 
 
