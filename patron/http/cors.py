@@ -145,10 +145,10 @@ class CrossOrigin:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         origin = environ.get("HTTP_ORIGIN")
-        if environ["REQUEST_METHOD"] == "OPTIONS" and origin is not None and _ASKS_METHOD in environ:
-            return self._preflight(origin, environ, start_response)
         ours = self.headers(origin)
         environ[ERROR_HEADERS] = ours
+        if environ["REQUEST_METHOD"] == "OPTIONS" and origin is not None and _ASKS_METHOD in environ:
+            return self._preflight(origin, environ, start_response)
 
         def start(status: str, headers: Head, exc_info: Any = None) -> Any:
             return start_response(status, _joined(headers, ours), exc_info)
@@ -176,9 +176,7 @@ class CrossOrigin:
 
     def _preflight(self, origin: str, environ: Mapping[str, Any], start: Any) -> Iterable[bytes]:
         if not self._is_public and not self._allows(origin):
-            raise Forbidden(
-                {"error": f"pages of {origin[:200]} may not call this service"}, headers={"Vary": "Origin"}
-            )
+            raise Forbidden({"error": f"pages of {origin[:200]} may not call this service"})
         headers = [
             *self.headers(origin),
             ("Access-Control-Allow-Methods", self._methods),

@@ -34,6 +34,14 @@ def preflight(
     return client.options(path, headers=asked)
 
 
+@pytest.mark.parametrize("as_middleware", [False, True])
+def test_a_refused_page_is_told_once_that_answers_vary(shared, serve, as_middleware: bool) -> None:
+    client = serve(get("/", lambda _: 1), middlewares=[cors([SHOP])]) if as_middleware else shared()
+    answer = preflight(client, origin="https://other.example")
+    assert answer.status_code == 403
+    assert answer.headers.getlist("Vary") == ["Origin"]
+
+
 def test_a_page_of_an_origin_that_is_named_may_read_the_answer(shared) -> None:
     answer = shared(get("/", lambda _: 1)).get("/", headers={"Origin": SHOP})
     assert (answer.json, answer.headers[ALLOW]) == (1, SHOP)
