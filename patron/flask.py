@@ -12,31 +12,29 @@ spans, an access log and the admin routes. `patron_blueprint` has the admin rout
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flask
 
-from patron import config, correlation, http, observe
-from patron import resources as registry
-from patron.component import Component, Verdict
+from patron import config, http
+from patron.alone import Alone
+from patron.component import Component
 from patron.correlation import CorrelationSettings
 from patron.errors import ConfigError
-from patron.health import Check, Checks
+from patron.health import Check
 from patron.http import HttpSettings
 from patron.http import plugin as web
 from patron.http.blueprint import patron_blueprint
-from patron.live import LiveService, opened
-from patron.observe import log, rootlog, trace
+from patron.live import LiveService
+from patron.observe import log, rootlog
 from patron.observe.log import LogSettings
 from patron.observe.trace import TraceSettings
 from patron.service import Service
@@ -191,7 +189,7 @@ class Plugged:
         self._layer = web.Layer(_weakly(app.wsgi_app, app), self._served, self._open)
         self._making = threading.Lock()  # guards _alone
         self._served_by: tuple[int, web.PluggedApp] | None = None  # and the process that it does so in
-        self._alone: _Alone | None = None
+        self._alone: Alone | None = None
         self._replaced: dict[str, Any] = {}
         app.wsgi_app = self._layer  # type: ignore[method-assign]
         # Both are weak, so that an application that a test made is forgotten after it.
@@ -265,106 +263,14 @@ class Plugged:
         if alone is not None and not alone.open:
             alone.start()
 
-    def _made(self) -> _Alone:
+    def _made(self) -> Alone:
         with self._making:
             if self._alone is None or self._alone.process != os.getpid():
                 service = _overlaid(self.service)
                 if service.components and not self._living().testing:
                     _refuse(service)
-                self._alone = _Alone(service, self._replaced, self.close)
+                self._alone = Alone(service, self._replaced, self.close)
             return self._alone
-
-
-class _Alone:
-    """The application in one process of a server that knows nothing of Patron. All threads use it."""
-
-    def __init__(self, service: Service, replaced: Mapping[str, Any], at_exit: Callable[[], None]) -> None:
-        self.process = os.getpid()
-        self.open = False
-        self._service = service
-        self._at_exit = at_exit
-        self._factories: dict[str, Callable[..., Any]] = {
-            **service.resources,
-            **{name: partial(_lent, value) for name, value in replaced.items()},
-        }
-        self._opening = threading.Lock()  # guards open, resources and _stack
-        self.resources = registry.Resources()
-        self._stack = ExitStack()
-        self._alive = Checks({"alive": service.alive_check} if service.alive_check else {})
-        self._checks = Checks(
-            {name: partial(self._check, check) for name, check in service.ready_checks.items()}
-        )
-        self._tracing = _observe(service)
-        if self._tracing is not None or self._factories or service.on_stop:
-            atexit.register(at_exit)
-        self.served: web.PluggedApp = service.build_http(self)  # type: ignore[assignment]
-
-    def start(self) -> None:
-        """Open the resources and run the hooks, once; what fails is tried again by the next request."""
-        with self._opening:
-            if self.open:
-                return
-            try:
-                self._open_all()
-            except BaseException:
-                self._stack.close()
-                self.resources.clear()
-                raise
-            self.served.resources = self.resources or None
-            self.served.start(self.resources)
-            self.open = True
-
-    def _open_all(self) -> None:
-        for name, factory in self._factories.items():
-            bound = registry.bind(factory, self.resources, given=0)
-            self.resources[name] = self._stack.enter_context(opened(name, bound))
-        if self.resources:
-            registry.install(self.resources)  # for threads that views start; they see the last application's
-        self._run(self._service.on_start)
-
-    def _run(self, hooks: Sequence[Callable[..., Any]]) -> None:
-        with registry.use(self.resources):
-            for hook in hooks:
-                registry.bind(hook, self.resources, given=0)()
-
-    def close(self) -> None:
-        """Run the stop hooks and close the resources in reverse order; send the spans that are left."""
-        atexit.unregister(self._at_exit)
-        if self.process != os.getpid():
-            return
-        with self._opening:
-            try:
-                if self.open:
-                    self._close_all()
-            finally:
-                self.open = False
-                if self._tracing is not None and trace.backend is self._tracing:
-                    trace.stop(1.0)
-
-    def _close_all(self) -> None:
-        self.served.close()
-        try:
-            self._run(self._service.on_stop)
-        finally:
-            self._stack.close()
-
-    # What the admin routes ask.
-
-    def alive(self) -> Verdict:
-        return self._alive.verdict()
-
-    def ready(self) -> Verdict:
-        try:
-            self.start()
-        except Exception as error:  # noqa: BLE001 - user code: a resource that does not open is a no
-            return Verdict(False, (f"resources cannot be opened: {type(error).__name__}: {error}",))
-        return self._checks.verdict()
-
-    def _check(self, check: Callable[..., object]) -> object:
-        return registry.bind(check, self.resources, given=0)()
-
-    def components(self) -> Sequence[Mapping[str, Any]]:
-        return ()
 
 
 def _weakly(inner: WSGIApplication, app: flask.Flask) -> WSGIApplication:
@@ -379,32 +285,11 @@ def _weakly(inner: WSGIApplication, app: flask.Flask) -> WSGIApplication:
     return application
 
 
-def _lent(value: Any) -> Iterator[Any]:
-    """A resource that is the test's own: a generator, so that nothing of it is closed."""
-    yield value
-
-
 def _overlaid(service: Service) -> Service:
     """*service* with the ``PATRON_*`` variables on top, if there are any."""
     if not any(name.startswith("PATRON_") for name in os.environ):
         return service  # an application that is made for each test should not wait
     return config.with_environment(service)[0]
-
-
-def _observe(service: Service) -> trace.Backend | None:
-    """
-    Begin to observe, with what no other application in this process has settled before.
-
-    Returns what sends the spans, when nothing did so yet.
-    """
-    if service.error_reporter is not None:
-        observe.set_error_reporter(service.error_reporter)
-    if service.correlation != CorrelationSettings():
-        correlation.configure(service.correlation)
-    if trace.backend is not None:
-        return None
-    trace.start(service.name, service.version, service.trace)
-    return trace.backend
 
 
 def _logs_itself() -> bool:

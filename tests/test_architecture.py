@@ -37,6 +37,7 @@ FLOORS = {
     "clients": 4,
     "live": 5,
     "service": 5,
+    "alone": 6,
     "config": 6,
     "server": 7,
     "gunicorn": 7,
