@@ -19,9 +19,21 @@ __all__ = ["File", "content_type", "is_asset", "open_file", "safe_segments"]
 _DIGESTED = 8 * 1024 * 1024
 #: Before 1980-01-02 it is no time but what zip files and reproducible builds write for none.
 _EARLIEST = 315_619_200
+#: Only to look names up in it, where there is such a thing: that needs no right to list it.
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 #: What opening a path says when there is no such file for us.
 _ABSENT = frozenset(
-    (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+    (
+        errno.EACCES,
+        errno.EINVAL,  # what was a link a moment ago is none any more
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENXIO,
+        errno.EPERM,
+    )
 )
 
 
@@ -98,12 +110,12 @@ def open_file(root: str, names: Sequence[str]) -> File | None:
 
     Nothing but regular files: opening a pipe or a device may block, or do worse.
     """
-    path = os.path.realpath(os.path.join(root, *names))
-    if not path.startswith(os.path.join(root, "")):
-        return None
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    path = os.path.join(root, *names)
     try:
-        descriptor = os.open(path, flags)
+        path = os.path.realpath(path)
+        if not path.startswith(os.path.join(root, "")):
+            return None
+        descriptor = _opened(root, path)
     except OSError as error:
         if error.errno not in _ABSENT:
             raise
@@ -115,6 +127,23 @@ def open_file(root: str, names: Sequence[str]) -> File | None:
         os.close(descriptor)
         return None
     return _described(os.fdopen(descriptor, "rb", buffering=0), found, names[-1])
+
+
+def _opened(root: str, path: str) -> int:
+    """
+    Open *path*, which was resolved, name by name below *root*.
+
+    A link that is met now was put there since, perhaps by somebody who wants to lead elsewhere: it is not followed.
+    """
+    *folders, name = os.path.relpath(path, root).split("/")
+    current = os.open(root, _FOLDER)
+    try:
+        for folder in folders:
+            outer, current = current, os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=current)
+            os.close(outer)
+        return os.open(name, _FILE, dir_fd=current)
+    finally:
+        os.close(current)
 
 
 def _described(stream: BinaryIO, found: os.stat_result, name: str) -> File:

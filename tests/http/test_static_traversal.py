@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -97,3 +98,43 @@ def test_every_target_is_one_that_a_client_can_send() -> None:
     for target in TARGETS:
         assert not {b" ", b"\r", b"\n"} & {target[i : i + 1] for i in range(len(target))}
         assert urlsplit(target.decode("latin-1"))
+
+
+def test_a_link_that_takes_the_place_of_a_folder_while_it_is_opened_is_not_followed(tmp_path, monkeypatch):
+    served, inner, outside = tmp_path / "served", tmp_path / "served" / "inner", tmp_path / "outside"
+    for folder in (inner, outside):
+        folder.mkdir(parents=True)
+        (folder / "page.txt").write_text(str(folder.name))
+    app = build(static=[StaticFiles("/assets", served)])
+    app.start()
+    resolve = os.path.realpath
+
+    def exchange(path, **options):
+        resolved = resolve(path, **options)
+        if resolved.endswith("page.txt") and not inner.is_symlink():
+            inner.rename(tmp_path / "aside")
+            inner.symlink_to(outside)
+        return resolved
+
+    assert asked(app, b"/assets/inner/page.txt") == (200, b"inner")
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os.path, "realpath", exchange)
+    status, body = asked(app, b"/assets/inner/page.txt")
+    assert (status, b"outside" in body) == (404, False)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_link_that_is_none_any_more_while_it_is_read_is_no_file(tmp_path, monkeypatch):
+    (tmp_path / "page.txt").write_text("page")
+    (tmp_path / "link.txt").symlink_to("page.txt")
+    app = build(static=[StaticFiles("/assets", tmp_path)])
+    app.start()
+    read = os.readlink
+
+    def exchange(path, **options):
+        (tmp_path / "link.txt").unlink()
+        (tmp_path / "link.txt").touch()
+        return read(path, **options)
+
+    monkeypatch.setattr(os, "readlink", exchange)
+    assert asked(app, b"/assets/link.txt")[0] == 404
