@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flask
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, RequestTimeout
 
 from patron.component import Work
+from patron.errors import HTTPError
 from patron.http import app as own
 from patron.http.admin import Admin
 from patron.http.app import HttpApp
@@ -91,6 +92,7 @@ class PluggedApp(HttpApp):
         environ[_APP] = self
         if self._proxies is not None:
             environ[PROXIES] = self._proxies
+        environ["wsgi.input"] = _Upload(environ["wsgi.input"])
         return self._application(environ, start_response)
 
     def start(self, resources: Mapping[str, Any] | None = None) -> None:
@@ -205,6 +207,35 @@ class Layer:
         watch: Watch | None = flask.request.environ.get(WATCH)
         if watch is not None:
             watch.failed(exception)
+
+
+class _Upload:
+    """A body of our worker's, whose errors are made ones that Flask knows to be the client's."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._arrived(self._stream.read, size)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._arrived(self._stream.readline, size)
+
+    def readlines(self, hint: int | None = -1) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def __getattr__(self, name: str) -> Any:  # what PEP 3333 does not ask for, but somebody may use
+        return getattr(self._stream, name)
+
+    def _arrived(self, read: Callable[..., bytes], size: int | None) -> bytes:
+        try:
+            return read(-1 if size is None else size)
+        except Exception as error:
+            late = isinstance(error, HTTPError) and error.status == RequestTimeout.code
+            raise (RequestTimeout() if late else ClientDisconnected()) from error
 
 
 def _nothing() -> None:

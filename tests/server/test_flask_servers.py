@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,33 @@ def test_the_worker_of_patron_runs_all_of_it_and_stops_in_order(service: Any) ->
         "ticks ended",
         "db closed",
     ]
+
+
+HALF = {
+    "length": b"Content-Length: 9\r\n\r\nabc",
+    "chunks": b"Transfer-Encoding: chunked\r\n\r\n9\r\nabc",
+}
+
+
+def test_a_body_that_does_not_arrive_is_the_clients_mistake_to_flask_too(service: Any) -> None:
+    """Its error handlers and ``got_request_exception`` see one of werkzeug's errors, not a 500."""
+    module = MODULE.replace("app = create_app()", "app = create_app(http=HttpSettings(read_timeout=0.5))")
+    start(service, module, *SERVERS["patron"](service))
+    head = b"POST /upload HTTP/1.1\r\nHost: x\r\n"
+    for half in HALF.values():
+        assert _answer(service, head + half, leaves=False).startswith(b"HTTP/1.1 408 ")
+        assert _answer(service, head + half, leaves=True).startswith(b"HTTP/1.1 400 ")
+    broken = _answer(service, head + HALF["chunks"].replace(b"\n9", b"\nz"), leaves=False)
+    assert broken.startswith(b"HTTP/1.1 400 ")
+    assert "Traceback" not in service.output()
+
+
+def _answer(service: Any, request: bytes, *, leaves: bool) -> bytes:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as client:
+        client.sendall(request)
+        if leaves:
+            client.shutdown(socket.SHUT_WR)
+        return client.recv(65536)
 
 
 BREAKING = """
