@@ -47,9 +47,9 @@ class RedisLink:
     def _start_afresh(self) -> None:
         import redis
 
-        self._pid = os.getpid()
         self._pause = Pause()
         self._client = redis.Redis(connection_pool=self._pool_class(**self._kwargs))
+        self._pid = os.getpid()  # at last: other threads go by it
 
     def execute(self, command: str, *arguments: Any) -> Any:
         """
@@ -139,25 +139,28 @@ def _settings(options: Options) -> tuple[Any, dict[str, Any]]:
         from redis import ConnectionPool
         from redis.backoff import NoBackoff
         from redis.connection import parse_url
+        from redis.exceptions import RedisError
         from redis.retry import Retry
     except ImportError as error:
         raise MissingExtra("redis", "redis") from error
 
-    settings = {
-        "socket_connect_timeout": options.connect_timeout,
-        "socket_timeout": options.timeout,
-        **parse_url(options.url),
-        # Ours to say: bytes come back as bytes, and what failed is not tried again behind our back.
-        "decode_responses": False,
-        "protocol": 2,
-        "retry_on_timeout": False,
-        "retry": Retry(NoBackoff(), 0),
-        "max_connections": 2**31,  # there are never more than threads
-    }
     try:
+        settings = {
+            "socket_connect_timeout": options.connect_timeout,
+            "socket_timeout": options.timeout,
+            **parse_url(options.url),
+            # Ours to say: bytes come back as bytes, and what failed is not tried again behind our back.
+            "decode_responses": False,
+            "protocol": 2,
+            "retry_on_timeout": False,
+            "retry": Retry(NoBackoff(), 0),
+            "max_connections": 2**31,  # there are never more than threads
+        }
         ConnectionPool(**settings).make_connection()
     except TypeError as error:
         raise ConfigError(f"store {shown(options.url)}: an option in the URL is unknown: {error}") from error
+    except (ValueError, RedisError) as error:
+        raise ConfigError(f"store {shown(options.url)}: an option in the URL is wrong: {error}") from error
     return ConnectionPool, settings
 
 

@@ -258,6 +258,8 @@ def test_a_fork_finds_out_for_itself_whether_redis_is_there() -> None:
         ("redis://:hunter2@host?db=x", "db is 'x': use a number"),
         ("redis://:hunter2@host?socket_timeout=soon", "socket_timeout is 'soon': use seconds above 0"),
         ("redis://:hunter2@host?no_such_option=1", "an option in the URL is unknown: .*no_such_option"),
+        ("redis://:hunter2@host?max_connections=many", "an option in the URL is wrong: .*max_connections"),
+        ("rediss://:hunter2@host?ssl_cert_reqs=maybe", "an option in the URL is wrong: .*maybe"),
         ("redis://:hun/ter2@host", "special characters in a password are percent-encoded"),
         ("redis://:1/hun?ter2@host", "special characters in a password are percent-encoded"),
         ("redis://:1?db=hun#ter2@host", "special characters in a password are percent-encoded"),
