@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from patron.http.auth import Authenticator
 from patron.http.caching.settings import RouteCache
 from patron.http.limits import RateLimit
 from patron.http.message import Request
+from patron.http.settings import MOST_SECONDS, is_time_out
 
 __all__ = [
     "Handler",
@@ -73,9 +73,8 @@ class Route:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", str(self.method).upper())
-        object.__setattr__(self, "middlewares", tuple(self.middlewares))
-        object.__setattr__(self, "produces", tuple(self.produces))
-        object.__setattr__(self, "limits", tuple(self.limits))
+        for name in _LISTS:
+            object.__setattr__(self, name, _listed(getattr(self, name)))
         if problems := [f"route {self.method} {self.path}: {problem}" for problem in _problems(self)]:
             raise ConfigError(*problems)
 
@@ -104,7 +103,26 @@ class RouteInfo:
     limits: str | None = None
 
 
+_LISTS = ("middlewares", "produces", "limits")
+
+
+def _listed(value: Any) -> Any:
+    """*value* as a tuple; what is no list stays what it is, for `_list_problems`."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
 def _problems(route: Any) -> Iterable[str]:
+    wrong = list(_list_problems(route))
+    yield from wrong or _own_problems(route)
+
+
+def _list_problems(route: Any) -> Iterable[str]:
+    for name in _LISTS:
+        if not isinstance(getattr(route, name), tuple):
+            yield f"{name} is {getattr(route, name)!r}: use a list"
+
+
+def _own_problems(route: Any) -> Iterable[str]:
     if route.method not in METHODS:
         yield f"method {route.method!r} is unknown: use {', '.join(METHODS)}"
     yield from path_problems(route.path)
@@ -120,8 +138,11 @@ def _problems(route: Any) -> Iterable[str]:
             encoding.media_type(name)
         except UnknownContentType as error:
             yield str(error)
+    if route.name is not None and not isinstance(route.name, str):
+        yield f"name is {route.name!r}: use a string"
     yield from _cache_problems(route)
     yield from _limit_problems(route)
+    yield from _body_problems(route)
 
 
 def _cache_problems(route: Any) -> Iterable[str]:
@@ -141,12 +162,13 @@ def _limit_problems(route: Any) -> Iterable[str]:
             yield f"limit {limit!r} is no RateLimit"
         elif limit.by == "principal" and route.authenticator is None:
             yield "a limit by principal needs an authenticator: add one, or limit by address"
-    if route.timeout is not None and (
-        not isinstance(route.timeout, int | float)
-        or isinstance(route.timeout, bool)
-        or not 0 < route.timeout < math.inf
-    ):
-        yield f"timeout is {route.timeout!r}: use seconds above 0"
+    if route.timeout is not None and not is_time_out(route.timeout):
+        yield f"timeout is {route.timeout!r}: use seconds above 0, and at most {MOST_SECONDS}"
+
+
+def _body_problems(route: Any) -> Iterable[str]:
+    if not isinstance(route.stream, bool):
+        yield f"stream is {route.stream!r}: use True or False"
     size = route.max_body
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= 2**40):
         yield f"max_body is {size!r}: use a whole number of bytes from 0 to {2**40}"

@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from patron.errors import ConfigError
-from patron.http import ApiKey, HttpSettings, Response, Route, build, delete, get, post
+from patron.http import ApiKey, HttpSettings, RateLimit, Response, Route, build, delete, get, post
 
 
 def nothing(request):
@@ -28,6 +28,12 @@ def nothing(request):
         (lambda: get("/a b", nothing), "no spaces"),
         (lambda: get(None, nothing), "must begin with /"),
         (lambda: get("/", "m:f"), "cannot be called"),
+        (lambda: get("/", nothing, limits=RateLimit(10)), r"limits is RateLimit\(.*use a list"),
+        (lambda: get("/", nothing, middlewares=nothing), "middlewares is <function nothing.*use a list"),
+        (lambda: get("/", nothing, produces="text/csv"), "produces is 'text/csv': use a list"),
+        (lambda: get("/", nothing, name=3), "name is 3: use a string"),
+        (lambda: get("/", nothing, stream="yes"), "stream is 'yes': use True or False"),
+        (lambda: get("/", nothing, timeout=1e300), "timeout is 1e\\+300: use seconds above 0"),
         (lambda: get("/", nothing, middlewares=["m"]), "middleware 'm' cannot be called"),
         (lambda: get("/", nothing, authenticator=object()), "no authenticate"),
         (lambda: get("/", nothing, produces=["csv"]), "no media type"),
