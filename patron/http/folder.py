@@ -85,11 +85,12 @@ class Folder:
     def _opened(self, environ: Mapping[str, Any], root: str, names: Sequence[str]) -> File | None:
         """The file, or the one beside it that has its content in a coding that the client wants."""
         accepted = environ.get("HTTP_ACCEPT_ENCODING")
-        for coding in self._codings:
-            if wish(accepted, (coding,)).coding is not None:
-                packed = open_file(root, (*names[:-1], names[-1] + _SUFFIXES[coding]))
-                if packed is not None:
-                    return packed._replace(content_type=content_type(names[-1]), coding=coding)
+        offers = self._codings
+        while coding := wish(accepted, offers).coding if offers else None:
+            packed = open_file(root, (*names[:-1], names[-1] + _SUFFIXES[coding]))
+            if packed is not None:
+                return packed._replace(content_type=content_type(names[-1]), coding=coding)
+            offers = tuple(offer for offer in offers if offer != coding)
         return open_file(root, names)
 
     def _cache_control(self) -> str:

@@ -308,6 +308,10 @@ def test_a_compressed_neighbour_is_sent_to_who_can_decode_it(serve: Any, folder:
     assert not packed.headers["ETag"].startswith("W/")
     assert answer("gzip, br").data == b"brotli"
     assert answer("gzip, br;q=0").headers["Content-Encoding"] == "gzip"
+    assert answer("gzip, br;q=0.5").headers["Content-Encoding"] == "gzip"  # liked better than the smaller one
+    (folder / "app.js.gz").rename(folder / "kept.gz")
+    assert answer("gzip, br;q=0.5").data == b"brotli"  # which is there
+    (folder / "kept.gz").rename(folder / "app.js.gz")
     assert answer("identity").data == SCRIPT
     assert len({answer(accepted).headers["ETag"] for accepted in ("gzip", "br", "")}) == 3
     assert {answer(accepted).headers["Vary"] for accepted in ("gzip", "br", "", "gzip;q=0")} == {
