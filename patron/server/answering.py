@@ -31,8 +31,11 @@ class AnsweringWorker(LoopWorker):
 
     def handle(self, conn: Connection) -> bool:
         """Answer one request; returns whether the connection may carry another."""
+        conn.broken = True
         try:
-            return self._handle(conn)
+            keep = self._handle(conn)
+            conn.broken = False
+            return keep
         except OSError as error:
             log.debug("connection lost", remote=conn.remote, error=repr(error))
         except BaseException as error:  # noqa: BLE001 - the edge of the request: the thread goes on
@@ -122,6 +125,7 @@ class Answer(Response):  # type: ignore[misc]
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """WSGI's; what it returns sends at once."""
         super().start_response(status, headers, exc_info)
+        self._conn.framed = self.chunked or self.response_length is not None
         return self._write_now
 
     def _write_now(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ import io
 import select
 import socket
 import ssl
+import struct
 import time
 from typing import Any
 
@@ -45,6 +46,8 @@ class Connection(TConn):  # type: ignore[misc]
         self.deadline = 0.0
         self.complete = True  # whether the end of the request was received
         self.keep = False  # whether another request may follow
+        self.framed = True  # whether the answer itself says where it ends
+        self.broken = False  # whether the thread has left it unfinished
         self.arrived = 0.0  # monotonic seconds when the head of the request was complete
         self.asked = ""  # method and target of the request that is answered
         self.reader = Reader(self)
@@ -74,6 +77,18 @@ class Connection(TConn):  # type: ignore[misc]
         self.arrived = self.incoming.arrived
         self.reader.begin(flowing, expects=self.incoming.expects, timeout=read_timeout)
         self.reader.buf.write(self.incoming.take())
+
+    def refuse_to_end(self) -> None:
+        """
+        Make `close` a reset where it would be the end of the answer: cut off, it would look complete.
+
+        Only an error of the connection tells the client then (RFC 9112, section 8).
+
+        Raises:
+            OSError: the client is gone.
+        """
+        if not self.framed:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close_writing(self) -> None:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import selectors
@@ -284,7 +285,9 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         """A request is answered: send what is left, then wait for the next one, or close."""
         conn.keep = not fs.cancelled() and fs.exception() is None and fs.result()
         try:
-            if conn.outgoing.size:
+            if conn.broken and not conn.framed:
+                self._cut(conn)
+            elif conn.outgoing.size:
                 self._await_writable(conn)
             else:
                 self._after_answer(conn)
@@ -333,5 +336,11 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         log.warn(
             "answer cut off", request=conn.asked, left=conn.outgoing.size, remote=conn.remote, reason=why
         )
+        self._cut(conn)
+
+    def _cut(self, conn: Connection) -> None:
+        """Close in the middle of an answer, so that the client notices."""
         conn.outgoing.clear()
+        with contextlib.suppress(OSError):
+            conn.refuse_to_end()
         self._forget(conn)

@@ -27,6 +27,11 @@ MODULE = """
         from patron.http import Response
         return Response(ticks(request), content_type="text/plain")
 
+    def breaks(request):
+        yield b"half of it"
+        go_on.acquire(timeout=20)
+        raise OSError("the other half is gone")
+
     def next(request):
         go_on.release()
 
@@ -47,16 +52,17 @@ CONFIG = """
       routes:
         - {method: GET, path: /stream, processor: "shop:stream"}
         - {method: GET, path: /ticks, processor: "shop:ticks"}
+        - {method: GET, path: /breaks, processor: "shop:breaks"}
         - {method: POST, path: /next, processor: "shop:next"}
         - {method: POST, path: /upload, processor: "shop:upload", stream: true}
         - {method: GET, path: /progress, processor: "shop:progress"}
 """
 
 
-@pytest.fixture
-def shop(service: ServiceProcess) -> ServiceProcess:
-    service.write(MODULE, CONFIG)
-    return service.start()
+@pytest.fixture(scope="module")
+def shop(shared_service: ServiceProcess) -> ServiceProcess:
+    shared_service.write(MODULE, CONFIG)
+    return shared_service.start()
 
 
 def test_a_processor_that_yields_is_heard_piece_by_piece_compressed_or_not(shop: ServiceProcess) -> None:
@@ -89,4 +95,23 @@ def test_a_streamed_body_is_read_as_it_comes(shop: ServiceProcess) -> None:
         answer = http.client.HTTPResponse(client)
         answer.begin()
         assert json.loads(answer.read()) == {"bytes": 4096}
+        answer.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "noticed"),
+    [("1.1", http.client.IncompleteRead), ("1.0", ConnectionResetError)],
+)
+def test_a_stream_that_breaks_off_looks_complete_to_nobody(
+    shop: ServiceProcess, version: str, noticed: type[Exception]
+) -> None:
+    """The end of an answer without chunks or a length is the connection's (RFC 9112, section 8)."""
+    with socket.create_connection(("127.0.0.1", shop.port), timeout=10) as client:
+        client.sendall(f"GET /breaks HTTP/{version}\r\nHost: x\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.read1() == b"half of it"
+        shop.request("POST", "/next", b"")
+        with pytest.raises(noticed):
+            answer.read()
         answer.close()
