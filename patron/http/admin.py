@@ -139,14 +139,16 @@ def _authenticated(authenticator: Authenticator, environ: dict[str, Any]) -> Non
 
 
 def _local(environ: dict[str, Any]) -> None:
-    # A forwarding header means that a proxy on this machine asks for somebody else.
-    forwarded = any(key.startswith("HTTP_X_FORWARDED") or key in _FORWARDING for key in environ)
-    if forwarded or not _is_loopback(environ.get("REMOTE_ADDR") or ""):
+    # A forwarding header means that a proxy on this machine asks for somebody else, and an origin that a page of
+    # somebody else's does, in a browser on this machine: `cors` may allow it to read what we answer.
+    foreign = any(key.startswith("HTTP_X_FORWARDED") or key in _FOREIGN for key in environ)
+    if foreign or not _is_loopback(environ.get("REMOTE_ADDR") or ""):
         raise NotFound()
 
 
-_FORWARDING = frozenset(
+_FOREIGN = frozenset(
     (
+        "HTTP_ORIGIN",
         "HTTP_FORWARDED",
         "HTTP_VIA",
         "HTTP_X_REAL_IP",

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import Client
 
 from patron.component import Verdict
-from patron.http import ApiKey, HttpSettings, build, get
+from patron.http import ApiKey, Cors, HttpSettings, build, get
 
 LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
 
@@ -161,6 +161,14 @@ def test_debug_is_not_there_for_others(address):
 def test_debug_is_not_there_for_a_proxy_on_this_machine(header):
     answer = client().get("/debug/components", environ_base=LOCAL, headers={header: "127.0.0.1"})
     assert answer.status_code == 404
+
+
+def test_debug_is_not_there_for_pages_in_a_browser_on_this_machine_whatever_cors_allows():
+    app = build(HttpSettings(cors=Cors(("*",))))
+    app.start()
+    page = {"Origin": "https://evil.example"}
+    answer = Client(app).get("/debug/components", environ_base=LOCAL, headers=page)
+    assert (answer.status_code, answer.json) == (404, {"error": "Not Found"})
 
 
 def test_debug_may_be_opened_closed_or_authenticated():
