@@ -72,14 +72,18 @@ def connections(port: int, count: int, data: bytes) -> Iterator[list[socket.sock
         yield clients
 
 
+@pytest.fixture(scope="module")
+def shop(shared_service: ServiceProcess) -> ServiceProcess:
+    shared_service.write(MODULE, CONFIG)
+    return shared_service.start()
+
+
 @pytest.mark.parametrize("half", HALF_REQUESTS.values(), ids=HALF_REQUESTS.keys())
-def test_half_a_request_holds_no_thread_whatever_its_shape(service: ServiceProcess, half: bytes) -> None:
-    service.write(MODULE, CONFIG)
-    service.start()
-    with connections(service.port, 12, half):
+def test_half_a_request_holds_no_thread_whatever_its_shape(shop: ServiceProcess, half: bytes) -> None:
+    with connections(shop.port, 12, half):
         time.sleep(0.3)
         began = time.monotonic()
-        assert [service.get("/fast", timeout=5).status for _ in range(5)] == [200] * 5
+        assert [shop.get("/fast", timeout=5).status for _ in range(5)] == [200] * 5
         assert time.monotonic() - began < 3
 
 
@@ -90,11 +94,9 @@ def test_connections_that_ask_for_nothing_make_room_for_others(service: ServiceP
         assert [service.get("/fast", timeout=5).status for _ in range(10)] == [200] * 10
 
 
-def test_an_old_client_gets_no_100(service: ServiceProcess) -> None:
-    service.write(MODULE, CONFIG)
-    service.start()
+def test_an_old_client_gets_no_100(shop: ServiceProcess) -> None:
     head = b"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
-    with connections(service.port, 1, head) as [client]:
+    with connections(shop.port, 1, head) as [client]:
         time.sleep(0.2)
         client.sendall(b"abc")
         assert b" 201 " in client.recv(4096).split(b"\r\n")[0]

@@ -42,10 +42,10 @@ CONFIG = """
 JSON = b"Content-Type: application/json\r\n"
 
 
-@pytest.fixture
-def shop(service: ServiceProcess) -> ServiceProcess:
-    service.write(MODULE, CONFIG)
-    return service.start()
+@pytest.fixture(scope="module")
+def shop(shared_service: ServiceProcess) -> ServiceProcess:
+    shared_service.write(MODULE, CONFIG)
+    return shared_service.start()
 
 
 def send(shop: ServiceProcess, data: bytes) -> bytes:
