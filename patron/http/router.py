@@ -23,6 +23,11 @@ _KNOWN = frozenset((*METHODS, "TRACE", "CONNECT"))
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
+def _label(method: str) -> str:
+    """*method*, which is the client's word: unknown ones are one, or it could make series without end."""
+    return method if method in _KNOWN else "other"
+
+
 class Endpoint:
     """
     One pattern, the application behind it, and how it is observed. All threads share it.
@@ -50,8 +55,7 @@ class Endpoint:
         return found if found is not None else self._make(method)
 
     def _make(self, method: str) -> Instrument:
-        # Methods are the client's words: unknown ones share one label, or it could make series without end.
-        label = method if method in _KNOWN else "other"
+        label = _label(method)
         if label in self._instruments:
             return self._instruments[label]
         made = Instrument(
@@ -169,13 +173,19 @@ class Router:
         except Exception as error:  # noqa: BLE001 - a converter of the user's: Flask makes it one failed request
             return Match(self._unmatched, method, path, raw, error=error)
         endpoint = self._endpoint(rule, method)
+        if method in _KNOWN:
+            self._remember(method, path, endpoint, rule, args)
+        return Match(endpoint, method, path, raw, rule, args)
+
+    def _remember(
+        self, method: str, path: str, endpoint: Endpoint, rule: Rule, args: Mapping[str, Any]
+    ) -> None:
         if not rule.arguments and not args and path == rule.rule:
             self._fixed[method, path] = endpoint, rule
         elif self._remembers and len(path) <= _LONGEST:
             if len(self._recent) >= _RECENT:
                 self._recent.clear()
             self._recent[method, path] = endpoint, rule, dict(args)
-        return Match(endpoint, method, path, raw, rule, args)
 
     def _folder(self, path: str) -> Endpoint | None:
         """The folder with the longest prefix of *path*; it gives to Flask what it has no file for."""
@@ -186,6 +196,7 @@ class Router:
         return self._folders.get("")
 
     def _endpoint(self, rule: Rule, method: str) -> Endpoint:
+        method = _label(method)
         key = rule.rule, rule.endpoint, method
         found = self._endpoints.get(key)
         return found if found is not None else self._endpoints.setdefault(key, self._make(rule, method))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 import flask
 import pytest
+from werkzeug.routing import Rule
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from patron.errors import ConfigError
 from patron.http import ApiKey, HttpSettings, RateLimit, Response, Route, build, delete, get, post
+from patron.http.router import Endpoint
 
 
 def nothing(request):
@@ -260,3 +264,18 @@ def test_admin_routes_may_move_away_for_the_service_to_use_their_paths():
     app.start({})
     assert Client(app).get("/metrics").json == "own"
     assert Client(app).get("/-/ready").status_code == 200
+
+
+def test_methods_that_clients_make_up_are_not_remembered():
+    """A rule of werkzeug's own takes every method."""
+    every = flask.Blueprint("every", __name__)
+    every.record(lambda state: state.app.url_map.add(Rule("/any", endpoint="any")))
+    every.record(lambda state: state.app.endpoint("any")(lambda: "any"))
+    application = build(blueprints=[every])
+    application.start()
+    client = Client(application)
+    for number in range(50):
+        assert client.open("/any", method=f"M{number}").text == "any"
+    gc.collect()
+    kept = [o for o in gc.get_objects() if isinstance(o, Endpoint) and o.pattern == "/any"]
+    assert len(kept) == 1
