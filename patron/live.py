@@ -63,6 +63,9 @@ class LiveService:
         self.service = service
         self._factories = factories
         self.slot = slot
+        self.port: int | None = (
+            service.http.port
+        )  # the worker knows better: gunicorn's command line may say another
         self._run_directory = metrics_directory.parent if metrics_directory else None
         self.on_end: Callable[[str], None] = lambda reason: None
         observe.start(
@@ -156,8 +159,8 @@ class LiveService:
         log.info(
             "service started",
             components=[d["name"] for d in self.supervisor.describe()],
-            routes=len(self.service.routes),
-            port=self.service.http.port,
+            routes=sum(info.kind != "admin" for info in self.app.routes()),
+            port=self.port,
         )
 
     def _fatal(self, event: str) -> None:

@@ -185,6 +185,10 @@ class Service:
             workers=self.process.workers,
         )
 
+    def served(self) -> list[http.RouteInfo]:
+        """Every route, view, mount and folder, and the admin routes: for listings."""
+        return self.build_http(_Closed()).routes()
+
     def inspect(self, warnings: Sequence[str] = ()) -> Inspection:
         """
         What the parent process must know to start the workers.

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from patron import http
 from patron.component import Component
 from patron.config.secrets import without_password
 from patron.consumer import ConsumerSettings
@@ -79,21 +78,7 @@ def _address(source: Any) -> str | None:
 
 def routes(service: Service) -> list[dict[str, Any]]:
     """One row for each route, the admin routes among them."""
-    return [asdict(info) for info in _app(service).routes()]
-
-
-def _app(service: Service) -> http.HttpApp:
-    return http.build(
-        service.http,
-        routes=service.routes,
-        blueprints=service.blueprints,
-        mounts=service.mounts,
-        middlewares=service.middlewares,
-        static=service.static,
-        debug_authenticator=service.debug_authenticator,
-        name=service.name,
-        version=service.version,
-    )
+    return [asdict(info) for info in service.served()]
 
 
 def _sqlites(service: Service) -> Iterator[str]:

@@ -129,6 +129,7 @@ class PatronWorker(AnsweringWorker):
         )
         self.poller.register(self.PIPE[0], selectors.EVENT_READ, self._drain_wakeups)
         self.set_accept_enabled(True)
+        self.live.port = _port(self.sockets)
         self.live.start()
         while self.alive:
             self._turn(1.0)
@@ -252,6 +253,12 @@ class PatronWorker(AnsweringWorker):
 
         log.info("service stopped", name=self.live.service.name)
         observe.stop(1.0)
+
+
+def _port(listeners: list[Any]) -> int | None:
+    """The first port that is listened on; None: only Unix sockets are."""
+    addresses = (listener.getsockname() for listener in listeners)
+    return next((address[1] for address in addresses if isinstance(address, tuple)), None)
 
 
 def _end_at(deadline: float, slot: Slot) -> None:

@@ -169,6 +169,8 @@ def test_an_application_works_under(server: str, service: Any) -> None:
 def test_the_worker_of_patron_runs_all_of_it_and_stops_in_order(service: Any) -> None:
     start(service, FULL, *SERVERS["patron"](service))
     assert service.get("/ticking").body == b"True"
+    (started,) = service.lines("service started")
+    assert (started["port"], started["routes"]) == (service.port, 7)  # six views and Flask's own folder
     order = service.json("/orders/7")
     assert order["db"] == f"db of {order['pid']}"
     (component,) = service.json("/debug/components")["components"]
