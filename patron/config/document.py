@@ -89,9 +89,18 @@ def join(path: str, key: str | int) -> str:
 
 
 def _text(path: Path) -> str:
+    if path.suffix == ".py":
+        raise ConfigError(
+            f"{path} is Python and no configuration: name the service in it, as {path.stem}:service"
+        )
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: the configuration cannot be read: {error.strerror}: "
+            "give a file, or a service in code as module:service"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: the configuration cannot be read: {error.strerror}") from None
     if len(data) > _LARGEST_FILE:

@@ -230,9 +230,30 @@ def test_run_refuses_the_same_mistakes_in_the_same_words(patron):
 def test_a_file_that_is_not_there_is_one_line(patron):
     done = patron("check", "nowhere.yaml")
     assert done.returncode == 2
-    assert (
-        done.stderr == "patron: nowhere.yaml: the configuration cannot be read: No such file or directory\n"
+    assert done.stderr == (
+        "patron: nowhere.yaml: the configuration cannot be read: No such file or directory: "
+        "give a file, or a service in code as module:service\n"
     )
+
+
+def test_a_module_is_told_how_to_name_the_service_in_it(described):
+    done = described("check", "shop.py")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "patron: shop.py is Python and no configuration: name the service in it, as shop:service\n",
+    )
+
+
+def test_the_views_of_a_flask_application_are_listed_and_counted(described):
+    (described.directory / "pages.py").write_text(
+        "import flask\nfrom patron import Patron\n"
+        "app = flask.Flask('pages', static_folder=None)\n"
+        "app.add_url_rule('/orders/<int:number>', 'show', lambda number: '')\n"
+        "Patron(app)\n"
+    )
+    listed = json.loads(described("routes", "pages:app", "--json").stdout)
+    assert ("GET", "/orders/<int:number>", "view") in {(r["method"], r["path"], r["kind"]) for r in listed}
+    assert ", 1 route\n" in described("check", "pages:app").stdout
 
 
 def test_a_driver_that_is_not_installed_is_a_warning(patron):
