@@ -26,4 +26,8 @@ def resource_problems(spec: str, resources: Iterable[str]) -> list[str]:
     if spec == MEMORY or is_url(spec) or spec in (known := sorted(resources)):
         return []
     there = ", ".join(known) or "none"
-    return [f"store {spec!r} is no resource of the service (there are: {there}): {CHOICES}"]
+    # Perhaps it was meant as a URL: what stands before the last @ of one may be a password.
+    secret, at, rest = spec.rpartition("@")
+    return [
+        f"store {'...' * bool(secret) + at + rest!r} is no resource of the service (there are: {there}): {CHOICES}"
+    ]

@@ -385,6 +385,14 @@ def test_a_setting_that_is_no_store_is_refused_with_what_there_is(spec: str, pro
         open_store(spec, {"db": {}})
 
 
+@pytest.mark.parametrize("spec", ["redis:/:hunter2@host", "redis//:hunter2@host/0", ":hunter2@host"])
+def test_a_misspelled_url_is_refused_without_its_password(spec: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_store(spec, {})
+    assert "'...@host" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_every_metric_stands_on_the_page_of_stores() -> None:
     page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
     assert [each.name for each in METRICS if f"| `{each.name}` |" not in page] == []
