@@ -130,7 +130,7 @@ class HttpSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_bodies", tuple(self.log_bodies))
         object.__setattr__(self, "trusted_proxies", listed(self.trusted_proxies))
-        problems = [*_number_problems(self), *_word_problems(self)]
+        problems = [problem for find in _PROBLEMS for problem in find(self)]
         if problems:
             raise ConfigError(*problems)
 
@@ -209,20 +209,34 @@ def _word_problems(settings: Any) -> list[str]:
         problems.append(
             f"http: admin_prefix is {settings.admin_prefix!r}: use a path such as /-, without a / at its end"
         )
-    problems += [
+    return problems
+
+
+def _list_problems(settings: Any) -> list[str]:
+    problems = [
         f"http: log_bodies has {text!r}, which is no status: write 404, 5xx or 400-499"
         for text in settings.log_bodies
         if not isinstance(text, str) or not statuses(text)
     ]
-    problems += [f"http: {problem}" for problem in proxy_problems(settings.trusted_proxies)]
-    if not isinstance(settings.access_log, AccessLog):
-        problems.append(f"http: access_log is {settings.access_log!r}: use an AccessLog")
-    problems += [
+    return [*problems, *(f"http: {problem}" for problem in proxy_problems(settings.trusted_proxies))]
+
+
+_PARTS = {"tls": Tls, "compression": Compression, "cors": Cors}
+
+
+def _part_problems(settings: Any) -> list[str]:
+    """What is wrong with the parts that are settings of their own; of these only the access log is always there."""
+    problems = [
         f"http: {name} is {getattr(settings, name)!r}: use a {kind.__name__}"
-        for name, kind in (("tls", Tls), ("compression", Compression), ("cors", Cors))
+        for name, kind in _PARTS.items()
         if not isinstance(getattr(settings, name), kind | None)
     ]
+    if not isinstance(settings.access_log, AccessLog):
+        problems.append(f"http: access_log is {settings.access_log!r}: use an AccessLog")
     return problems
+
+
+_PROBLEMS = (_number_problems, _word_problems, _list_problems, _part_problems)
 
 
 def _port(text: str) -> int:
