@@ -10,9 +10,10 @@ from typing import Any
 
 from werkzeug.http import parse_date, parse_etags
 
-__all__ = ["part", "precondition"]
+__all__ = ["date", "not_modified", "part", "precondition"]
 
 _ONE = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")
+_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _LONGEST = 4096
 
 
@@ -29,11 +30,18 @@ def precondition(environ: Mapping[str, Any], etag: str, modified: int | None) ->
             return 412
     elif modified is not None and modified > _seconds(environ, "HTTP_IF_UNMODIFIED_SINCE", math.inf):
         return 412
+    return 304 if not_modified(environ, etag, modified) else None
+
+
+def not_modified(environ: Mapping[str, Any], etag: str, modified: float | None) -> bool:
+    """
+    Whether the client has it already. *etag* is quoted, strong or weak, *modified* in seconds since the epoch.
+
+    ``If-Modified-Since`` counts only without ``If-None-Match``, which is compared weakly (section 13.1.2).
+    """
     if (known := _header(environ, "HTTP_IF_NONE_MATCH")) is not None:
-        return 304 if parse_etags(known).contains_weak(tag) else None
-    if modified is not None and modified <= _seconds(environ, "HTTP_IF_MODIFIED_SINCE", -math.inf):
-        return 304
-    return None
+        return known.strip() == "*" or etag.removeprefix("W/") in _TAG.findall(known)
+    return modified is not None and modified <= _seconds(environ, "HTTP_IF_MODIFIED_SINCE", -math.inf)
 
 
 def part(environ: Mapping[str, Any], size: int, etag: str, modified: int | None) -> range | None:
@@ -77,7 +85,13 @@ def _header(environ: Mapping[str, Any], key: str) -> str | None:
 
 def _seconds(environ: Mapping[str, Any], key: str, otherwise: float) -> float:
     """A date in seconds since the epoch."""
+    found = date(_header(environ, key))
+    return found if found is not None else otherwise
+
+
+def date(text: str | None) -> float | None:
+    """An HTTP date in seconds since the epoch; None for what is none."""
     with suppress(OverflowError, ValueError):
-        date = parse_date(_header(environ, key))
-        return date.timestamp() if date is not None else otherwise
-    return otherwise
+        found = parse_date(text)
+        return found.timestamp() if found is not None else None
+    return None
