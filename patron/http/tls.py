@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from patron.errors import ConfigError
 
 __all__ = ["Tls"]
+
+
+_NO_KEY = "the key is none in PEM: use PEM files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +39,33 @@ class Tls:
 
     def problems(self) -> list[str]:
         """What is wrong with the files, which are read now; not when the settings are built, elsewhere perhaps."""
-        import ssl
+        pair = {"certificate": self.certificate, **({"key": self.key} if self.key is not None else {})}
+        authorities = {"client_ca": self.client_ca} if self.client_ca is not None else {}
+        found = _unreadable(pair) or self._pair_problems(pair)
+        found += _unreadable(authorities) or self._authority_problems()
+        return [f"http: tls: {problem}" for problem in found]
 
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        found = []
+    def _pair_problems(self, pair: Mapping[str, str]) -> list[str]:
         try:
-            context.load_cert_chain(self.certificate, self.key, password=_no_passphrase)
+            _context().load_cert_chain(self.certificate, self.key, password=_no_passphrase)
         except (OSError, ValueError) as error:
-            found.append(f"http: tls: certificate {self.certificate!r}, key {self.key!r}: {_told(error)}")
+            named = ", ".join(f"{name} {path!r}" for name, path in pair.items())
+            return [f"{named}: {_lacking(self.certificate, self.key) or _told(error)}"]
+        return []
+
+    def _authority_problems(self) -> list[str]:
         try:
             if self.client_ca is not None:
-                context.load_verify_locations(self.client_ca)
+                _context().load_verify_locations(self.client_ca)
         except (OSError, ValueError) as error:
-            found.append(f"http: tls: client_ca {self.client_ca!r}: {_told(error)}")
-        return found
+            return [f"client_ca {self.client_ca!r}: {_told(error)}"]
+        return []
+
+
+def _context() -> Any:
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
 def _no_passphrase() -> NoReturn:
@@ -56,9 +73,27 @@ def _no_passphrase() -> NoReturn:
     raise ValueError("the key has a passphrase: give one without")
 
 
+def _unreadable(files: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name, path in files.items():
+        try:
+            Path(path).read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+            reason = getattr(error, "strerror", None) or str(error)
+            problems.append(f"{name} {path!r}: {reason}: give the path of a file that the service may read")
+    return problems
+
+
+def _lacking(certificate: str, key: str | None) -> str | None:
+    """What the files do not have at all, which OpenSSL tells in words for nobody."""
+    if b"CERTIFICATE-----" not in Path(certificate).read_bytes():
+        return "the certificate is none in PEM: use PEM files"
+    if b"PRIVATE KEY-----" not in Path(key or certificate).read_bytes():
+        return "there is no private key with it: give its path as key" if key is None else _NO_KEY
+    return None
+
+
 def _told(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError | PermissionError):
-        return f"{error.strerror}: give paths of files that the service may read"
     if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
         return "the key does not belong to the certificate"
     return f"{error}: use PEM files" if isinstance(error, OSError) else str(error)

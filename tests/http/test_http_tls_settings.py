@@ -28,11 +28,13 @@ def test_settings_of_another_kind_are_refused() -> None:
 
 
 def test_the_files_need_not_be_there_when_the_settings_are_built() -> None:
-    [problem] = Tls("/nowhere/tls.crt").problems()
-    assert problem == (
-        "http: tls: certificate '/nowhere/tls.crt', key None: No such file or directory: "
-        "give paths of files that the service may read"
-    )
+    problems = Tls("/nowhere/tls.crt", "/nowhere/tls.key", "/").problems()
+    advice = "give the path of a file that the service may read"
+    assert problems == [
+        f"http: tls: certificate '/nowhere/tls.crt': No such file or directory: {advice}",
+        f"http: tls: key '/nowhere/tls.key': No such file or directory: {advice}",
+        f"http: tls: client_ca '/': Is a directory: {advice}",
+    ]
 
 
 def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(tmp_path) -> None:
@@ -43,8 +45,15 @@ def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(tmp_path) -> N
     subprocess.run([*command, *files], check=True, capture_output=True)
     [problem] = Tls(certificate, key).problems()
     assert problem.endswith("the key has a passphrase: give one without")
-    [problem] = Tls(key, certificate).problems()
-    assert "use PEM files" in problem
+    [problem] = Tls(key, key).problems()
+    assert problem.endswith("the certificate is none in PEM: use PEM files")
+    [problem] = Tls(certificate, certificate).problems()
+    assert problem.endswith("the key is none in PEM: use PEM files")
+    [problem] = Tls(certificate).problems()
+    assert (
+        problem
+        == f"http: tls: certificate {certificate!r}: there is no private key with it: give its path as key"
+    )
 
 
 def test_a_time_out_of_writing_is_above_zero() -> None:
