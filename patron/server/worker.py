@@ -136,9 +136,12 @@ class PatronWorker(AnsweringWorker):
             self._handle_signals()
             self._handle_ends()
             if self.alive:
-                self.make_room()
-                self.set_accept_enabled(self.nr_conns < self.worker_connections)
+                self._accept_what_fits()
         self._stop()
+
+    def _accept_what_fits(self) -> None:
+        self.make_room()
+        self.set_accept_enabled(self.nr_conns < self.worker_connections)
 
     def _turn(self, timeout: float) -> None:
         self.notify()
@@ -200,6 +203,7 @@ class PatronWorker(AnsweringWorker):
         while time.monotonic() < end and not self._now:
             self._turn(min(1.0, max(0.0, end - time.monotonic())))
             self._handle_signals()
+            self._accept_what_fits()
 
     def _stop_intakes(self, deadline: float) -> None:
         self._take_backlog()

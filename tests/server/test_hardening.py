@@ -323,3 +323,16 @@ def test_a_worker_without_any_descriptor_left_stops_in_time(service: ServiceProc
         service.wait()
         assert time.monotonic() - asked < 6, service.output()
     assert len(service.lines("profile cannot be answered")) <= 1  # not one for each half second
+
+
+def test_a_worker_that_was_full_goes_on_while_it_drains(service: ServiceProcess) -> None:
+    full = CONFIG.replace("grace: 3", "grace: 30\n    drain: 20")
+    service.write(MODULE, full.replace("threads: 4", "threads: 4\n      max_connections: 6"))
+    service.start()
+    with connections(service.port, 6, HALF_REQUESTS["a body that does not come"]) as clients:
+        time.sleep(0.5)
+        service.signal(signal.SIGTERM)
+        time.sleep(0.3)
+        for client in clients[3:]:
+            client.close()
+        assert service.get("/fast", timeout=5).status == 200
