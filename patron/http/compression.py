@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from patron.errors import ConfigError, NotAcceptable
 from patron.http.codings import Wish, wish
+from patron.http.head import by_name
 from patron.http.vary import varying
 
 __all__ = ["Compressing", "Compression"]
@@ -91,7 +92,7 @@ class Compressing:
         self._codings = settings.codings
         self._excluded = tuple(path.rstrip("/") for path in settings.exclude)
         self._level = settings.level
-        self.min_size = settings.min_size
+        self._min_size = settings.min_size
         types = [type.lower() for type in settings.types]
         self._exactly = frozenset(types)
         self._prefixes = tuple(type[:-1] for type in types if type.endswith("/*"))
@@ -127,7 +128,7 @@ class Compressing:
             return False
         if not wanted.identity:  # then small is no reason
             return size != 0
-        return (size is None or size >= self.min_size) and self.covers(names.get("content-type", ""))
+        return (size is None or size >= self._min_size) and self.covers(names.get("content-type", ""))
 
     def encoder(self, coding: str) -> Any:
         """A compressor for one answer. Its output holds no time, so equal bodies are equal bytes."""
@@ -217,13 +218,13 @@ class _Answer:
     def _promised(self) -> int | None:
         """What ``Content-Length`` says."""
         assert self._head is not None
-        text = _names(self._head[1]).get("content-length", "")
+        text = by_name(self._head[1]).get("content-length", "")
         return int(text) if text.isdecimal() else None
 
     def _is_worth(self, size: int | None) -> bool:
         assert self._head is not None
         status, headers = self._head
-        return self._home.is_worth(status, _names(headers), size, self._wish)
+        return self._home.is_worth(status, by_name(headers), size, self._wish)
 
     def _prepare(self, size: int | None) -> None:
         """Finish the head of a body of *size* bytes (None: nobody knows), and choose the compressor."""
@@ -288,15 +289,6 @@ class _Answer:
         """Close the body inside."""
         if close := getattr(self._body, "close", None):
             close()
-
-
-def _names(headers: Head) -> dict[str, str]:
-    """The values by their names in small letters."""
-    names: dict[str, str] = {}
-    for name, value in headers:
-        key = name.lower()
-        names[key] = f"{names[key]}, {value}" if key in names else value
-    return names
 
 
 def _recoded(headers: Head) -> Iterator[tuple[str, str]]:

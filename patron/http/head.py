@@ -8,7 +8,7 @@ from typing import Any
 
 from patron.errors import BadRequest
 
-__all__ = ["check_host", "content_length", "is_header", "status_code"]
+__all__ = ["by_name", "check_host", "content_length", "is_header", "status_code"]
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a token: RFC 9110, section 5.6.2
 _VALUE = r"[\t\x20-\x7e\x80-\xff]*"  # section 5.5; WSGI has the bytes as latin-1
@@ -77,3 +77,12 @@ def _check(name: Any, value: Any) -> None:
 def is_header(name: Any, value: Any) -> bool:
     """Whether *name* and *value* can stand in a head."""
     return isinstance(name, str) and isinstance(value, str) and bool(_NAME(name) and _TEXT(value))
+
+
+def by_name(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The values by their names in lower case; several lines of one name are one, joined by commas (section 5.2)."""
+    values: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        values[key] = f"{values[key]}, {value}" if key in values else value
+    return values

@@ -13,6 +13,7 @@ from patron.http.caching.capture import Answer
 from patron.http.caching.directives import parse, seconds
 from patron.http.caching.entry import Entry
 from patron.http.caching.settings import RouteCache
+from patron.http.head import by_name
 
 __all__ = ["Rules"]
 
@@ -56,7 +57,7 @@ class Rules:
 
     def entry(self, answer: Answer, environ: Mapping[str, Any], now: float) -> Entry | str:
         """What is kept of *answer*, which was made *now* for the request in *environ*; else why nothing is."""
-        headers = _joined(answer.headers)
+        headers = by_name(answer.headers)
         control = dict(parse(headers.get("cache-control", "")))
         if reason := self._obstacle(answer, headers, control, environ):
             return reason
@@ -138,15 +139,6 @@ class Rules:
         kept.append(("ETag", etag))
         kept.append(("Cache-Control", _control(control, lifetime, private=self._private)))
         return kept
-
-
-def _joined(headers: Iterable[Header]) -> dict[str, str]:
-    """By name in lower case; several lines of one name are one, joined by commas."""
-    joined: dict[str, str] = {}
-    for name, value in headers:
-        key = name.lower()
-        joined[key] = f"{joined[key]}, {value}" if key in joined else value
-    return joined
 
 
 def _promised(headers: Mapping[str, str], control: Mapping[str, str | None], now: float) -> float:
