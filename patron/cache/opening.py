@@ -11,8 +11,9 @@ from patron.cache.redis import RedisStore
 from patron.cache.spec import MEMORY, resource_problems, store_problems
 from patron.cache.store import OnEvict, Store
 from patron.errors import ConfigError
+from patron.resources import current
 
-__all__ = ["Borrowed", "open_store"]
+__all__ = ["Borrowed", "named", "open_store"]
 
 
 def open_store(
@@ -46,6 +47,18 @@ def open_store(
     if is_url(spec):
         return RedisStore(spec, prefix)
     return Borrowed(_resource(spec, resources or {}))
+
+
+def named(spec: str) -> dict[str, Any]:
+    """
+    The resource of the running service that *spec* names, by its name, for `open_store`; empty when it names none.
+
+    Any thread of the service may call it.
+
+    Raises:
+        ConfigError: no such resource is open.
+    """
+    return {} if spec == MEMORY or is_url(spec) else {spec: current(spec)}
 
 
 def _resource(name: str, resources: Mapping[str, Any]) -> Store:

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from patron.cache.opening import named
 from patron.errors import ConfigError, HTTPError
 from patron.http import failure
 from patron.http._limits_enforced import Limiter
 from patron.http.instrument import EXCHANGE, Exchange
 from patron.http.limits import RateLimit, limiter
 from patron.http.remote import client_address, counted_as
-from patron.resources import current
 
 __all__ = ["Limited"]
 
@@ -64,10 +64,12 @@ class Limited:
         service = exchange.service if exchange is not None else "service"
         with self._lock:
             if self._limiter is None:
-                store = self.limit.store
-                named = {} if store == "memory" or "://" in store else {store: current(store)}
                 self._limiter = limiter(
-                    self.limit, route=self._route, workers=self._workers, resources=named, service=service
+                    self.limit,
+                    route=self._route,
+                    workers=self._workers,
+                    resources=named(self.limit.store),
+                    service=service,
                 )
             return self._limiter
 

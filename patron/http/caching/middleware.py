@@ -9,6 +9,7 @@ from typing import Any
 import flask
 from flask.sessions import NullSession
 
+from patron.cache.opening import named
 from patron.errors import ConfigError
 from patron.http.caching.capture import Answer, Application, capture
 from patron.http.caching.engine import Cache
@@ -18,7 +19,6 @@ from patron.http.instrument import EXCHANGE, Exchange
 from patron.http.message import Request
 from patron.http.processor import reply
 from patron.http.routes import Handler
-from patron.resources import current
 
 __all__ = ["CachedApp", "CachedHandler"]
 
@@ -47,13 +47,9 @@ class _Caches:
         with self._lock:
             if (route, authenticated) not in self._caches:
                 cache = Cache(self.settings, route, service=service, authenticated=authenticated)
-                cache.open(self._resources())
+                cache.open(named(self.settings.store))
                 self._caches[route, authenticated] = cache
             return self._caches[route, authenticated]
-
-    def _resources(self) -> dict[str, Any]:
-        store = self.settings.store
-        return {} if store == "memory" or "://" in store else {store: current(store)}
 
     def close(self) -> None:
         """Close the stores; the next request opens them again."""
