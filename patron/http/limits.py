@@ -62,10 +62,11 @@ class RateLimit:
 
 
 def _problems(limit: Any) -> Iterator[str]:
-    for name in ("rate", "per"):
-        value = getattr(limit, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            yield f"{name} is {value!r}: use a number above 0"
+    wrong = [name for name in ("rate", "per") if not _is_number(getattr(limit, name))]
+    for name in wrong:
+        yield f"{name} is {getattr(limit, name)!r}: use a number above 0"
+    if not wrong and not 1e-9 <= limit.rate / limit.per <= 1e9:  # the buckets count nanoseconds
+        yield f"rate is {limit.rate:g} in {limit.per:g} s: use from 1e-9 to 1e9 requests in a second"
     burst = limit.burst
     if burst is not None and (isinstance(burst, bool) or not isinstance(burst, int) or burst < 1):
         yield f"burst is {burst!r}: use a whole number above 0"
@@ -74,6 +75,10 @@ def _problems(limit: Any) -> Iterator[str]:
     if limit.outage not in _OUTAGE:
         yield f"outage is {limit.outage!r}: use {', '.join(_OUTAGE)}"
     yield from store_problems(limit.store)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def limiter(

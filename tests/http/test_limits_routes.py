@@ -237,6 +237,8 @@ def test_a_wsgi_application_knows_no_principals() -> None:
         ({"rate": 0}, "rate is 0: use a number above 0"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"rate": True}, "rate is True"),
+        ({"rate": 1e-310}, "rate is 1e-310 in 1 s: use from 1e-9 to 1e9 requests in a second"),
+        ({"rate": 1e300, "per": 1e-9}, "use from 1e-9 to 1e9 requests in a second"),
         ({"rate": 1, "per": -1}, "per is -1: use a number above 0"),
         ({"rate": 1, "per": float("inf")}, "per is inf"),
         ({"rate": 1, "burst": 0}, "burst is 0: use a whole number above 0"),
