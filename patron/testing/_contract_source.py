@@ -178,7 +178,7 @@ class SourceAlone(Suite):
         published = time.monotonic()
         self.publish(b"1", delay=0.5)
         with self.opened() as subscription:
-            assert self.nothing_comes(subscription, 0.2)
+            # Not after a while of nothing: to open may have taken longer than that.
             subscription.ack(self.receive(subscription, 1))
             assert time.monotonic() - published >= 0.5
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from brokers.kafka_server import Kafka, KafkaServer, Tansu
-from brokers.moto_process import VARIABLES, Moto, SqsServer
+from brokers.moto_process import VARIABLES, ExactMoto, Moto, SqsServer
 from brokers.processes import Server, ServerProcess, Unavailable
 from brokers.rabbitmq_server import RabbitMQ, RabbitMQServer
 from brokers.redis_server import Redis, RedisServer
@@ -86,6 +86,12 @@ def sqs(tmp_path_factory: Folders) -> Iterator[SqsServer]:
         for name, value in VARIABLES.items():
             variables.setenv(name, os.environ.get(name, value))
         yield from _session(Moto, _given(SqsServer, "PATRON_TEST_SQS_URL"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exact_sqs(tmp_path_factory: Folders) -> Iterator[SqsServer]:
+    """SQS whose FIFO groups keep their order when receivers are killed, which moto's own do not."""
+    yield from _session(ExactMoto, _given(SqsServer, "PATRON_TEST_SQS_URL"), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

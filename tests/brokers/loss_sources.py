@@ -286,7 +286,6 @@ class Sqs(Subject):
     def source(self) -> dict[str, Any]:
         region = VARIABLES["AWS_DEFAULT_REGION"]
         through = {"endpoint_url": self.proxy.url, "region": region}
-        # Long polls would wait for each other in ExactMoto.
         return {"type": "sqs", "queue": f"{TOPIC}.fifo", **through, "lease": 5.0, "wait": 0.2}
 
     def slow(self, scale: float) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Moto(ServerProcess, SqsServer):
 
 
 class ExactMoto(Moto):
-    """With FIFO groups as exact as those of SQS, for requests that do not wait: see moto_exact.py."""
+    """With FIFO groups as exact as those of SQS: see moto_exact.py."""
 
     def command(self) -> Sequence[str]:
         script = str(Path(__file__).with_name("moto_exact.py"))

@@ -32,6 +32,7 @@ class World:
         self.path = directory / "config.yaml"
 
     def module(self, name: str, code: str) -> None:
+        sys.modules.pop(name, None)  # of another test's folder
         path = self.directory / f"{name}.py"
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(textwrap.dedent(code))

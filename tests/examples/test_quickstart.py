@@ -171,7 +171,7 @@ on_each = pytest.mark.parametrize(
         ("memory", "", ""),
         pytest.param(("kafka", "kafka", "KAFKA_URL"), marks=pytest.mark.broker),
         pytest.param(("amqp", "rabbitmq", "AMQP_URL"), marks=pytest.mark.broker),
-        pytest.param(("sqs", "sqs", "AWS_ENDPOINT_URL"), marks=pytest.mark.broker),
+        pytest.param(("sqs", "exact_sqs", "AWS_ENDPOINT_URL"), marks=pytest.mark.broker),
     ],
     ids=["memory", "kafka", "amqp", "sqs"],
     indirect=True,

@@ -7,10 +7,13 @@ import http.client
 import io
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ServiceProcess
 from traversal import SECRET, TARGETS, make_folder
+
+if TYPE_CHECKING:
+    from conftest import ServiceProcess
 
 pytestmark = pytest.mark.server
 

@@ -6,9 +6,12 @@ import http.client
 import json
 import socket
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ServiceProcess
+
+if TYPE_CHECKING:
+    from conftest import ServiceProcess
 
 pytestmark = pytest.mark.server
 

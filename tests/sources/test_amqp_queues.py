@@ -47,7 +47,7 @@ class World:
         with self.connection.channel() as channel:
             for number in range(count):
                 channel.basic_publish("", self.name, str(number).encode())
-        until(lambda: self.depth() == count, 10)
+        until(lambda: self.depth() == count, 30)
 
     def publish(
         self, body: bytes, properties: Any = None, exchange: str = "", key: str | None = None
