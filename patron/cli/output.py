@@ -38,13 +38,17 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
+_WIDEST = 60
+
+
 def emit_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write *rows* below the names of *columns*, aligned; nothing but the names when there are none."""
     cells = [
         [name.upper() for name in columns],
         *([_cell(row.get(name)) for name in columns] for row in rows),
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # A cell longer than that pushes the rest of its own line aside, and not of all the others.
+    widths = [max(min(len(cell), _WIDEST) for cell in column) for column in zip(*cells, strict=True)]
     for line in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 

@@ -438,3 +438,15 @@ def test_colours_are_for_terminals_and_never_with_no_color(patron):
     assert "\x1b[" in on_a_terminal(patron, "check", "config.yaml")
     assert "\x1b[" not in on_a_terminal(patron, "check", "config.yaml", NO_COLOR="1")
     assert "\x1b[" not in patron("check", "config.yaml").stdout
+
+
+def test_one_long_value_makes_no_other_line_of_a_table_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    from patron.cli.output import emit_table
+
+    emit_table(
+        ("key", "value", "from"), [{"key": "a", "value": "x" * 200, "from": "file"}, {"key": "b", "value": 1}]
+    )
+    head, long, short = capsys.readouterr().out.splitlines()
+    assert long.endswith("x  file")
+    assert len(head) == len("KEY  ") + 60 + len("  FROM")
+    assert short == "b    1" + " " * 59 + "  -"
