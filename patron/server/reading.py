@@ -130,7 +130,7 @@ class Incoming:
             return self._completed()
         streams = self._ask(head)
         if codings:
-            if lengths or not _only_chunked(codings):
+            if lengths or not _ends_chunked(codings):
                 return State.WHOLE  # the parser refuses it, or the application does
             self._chunked = True
         else:
@@ -198,10 +198,14 @@ def _request(head: bytes) -> bytes:
     return head.partition(b"\r\n")[2] if head.startswith(b"PROXY ") else head
 
 
-def _only_chunked(values: list[bytes]) -> bool:
-    """Whether the codings are chunked alone; identity, which was one once, changes nothing in front of it."""
+def _ends_chunked(values: list[bytes]) -> bool:
+    """Whether chunks say where the body ends, with nothing in front that the parser refuses at once."""
     names = [name.strip().lower() for value in values for name in value.split(b",")]
-    return names[-1] == b"chunked" and set(names[:-1]) <= {b"identity"}
+    return names[-1] == b"chunked" and set(names[:-1]) <= _IN_FRONT
+
+
+# What is inside the chunks; identity was a coding once (RFC 9112, section 7.1).
+_IN_FRONT = {b"identity", b"gzip", b"deflate", b"compress"}
 
 
 def _length(values: list[bytes]) -> int | None:

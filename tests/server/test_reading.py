@@ -19,6 +19,7 @@ WHOLE = {
     "chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;a=b\r\nabc\r\n0\r\n\r\n",
     "trailers": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n",
     "identity, then chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: identity, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "gzip in chunks": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
     "an empty line first": b"\r\nPOST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
     "the PROXY protocol first": b"PROXY TCP4 1.2.3.4 1.2.3.5 1 2\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na",
     "the PROXY protocol, version 2": b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c"
@@ -49,7 +50,7 @@ MALFORMED = {
     "a sign": b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
     "5,000 digits": b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
     "over the limit": b"POST / HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n",
-    "another coding": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "another coding": b"POST / HTTP/1.1\r\nTransfer-Encoding: xgzip, chunked\r\n\r\n",
     "no chunk size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     "an endless size line": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;" + b"a" * 9000,
 }
