@@ -108,7 +108,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             sock.close()
             return True
         self.nr_conns += 1
-        self._receive_from(self._connection(sock, client, listener))
+        self._guarded(self._receive_from, self._connection(sock, client, listener))
         return True
 
     def _connection(self, sock: Any, client: Any, listener: Any) -> Connection:
@@ -116,7 +116,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         incoming = Incoming(own.max_header, own.max_body, self._plan)
         return Connection(self.cfg, sock, client, listener.getsockname(), incoming, own.write_timeout)
 
-    def _receive_from(self, conn: Connection) -> None:
+    def _receive_from(self, conn: Connection, sock: Any = None) -> None:
         if self._tls is None:
             self._await_request(conn, self._settings.read_timeout)
             self._on_readable(conn)
@@ -133,7 +133,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             self._refuse_handshake(conn, error)
             return
         if event:
-            self.poller.modify(conn.sock, event, partial(self._on_handshake, conn))
+            self.poller.modify(conn.sock, event, partial(self._guarded, self._on_handshake, conn))
             return
         self._unwatch(conn)
         self._await_request(conn, self._settings.read_timeout)
@@ -156,7 +156,18 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
 
     def _watch(self, conn: Connection, event: int, callback: Callable[..., None]) -> None:
         self._watched.add(conn)
-        self.poller.register(conn.sock, event, partial(callback, conn))
+        self.poller.register(conn.sock, event, partial(self._guarded, callback, conn))
+
+    def _guarded(self, callback: Callable[..., None], conn: Connection, sock: Any = None) -> None:
+        """Call *callback*; what nobody foresaw costs that connection, and not the worker with all the others."""
+        try:
+            callback(conn, sock)
+        except Exception as error:  # noqa: BLE001 - a client has made something happen that nobody thought of
+            log.error("connection given up, this is a bug in Patron", remote=conn.remote, exc_info=error)
+            if conn in self._watched:
+                self._forget(conn)
+            else:
+                conn.close()
 
     def _unwatch(self, conn: Connection) -> None:
         self._unfinished -= len(conn.incoming)
