@@ -113,7 +113,9 @@ class ServiceProcess:
 
     def lines(self, message: str) -> list[dict[str, Any]]:
         """The JSON log lines with this *message*."""
-        parsed = [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+        # What stands behind the last line end is being written: a reader may see a line in two parts.
+        whole = self.output().rpartition("\n")[0].splitlines()
+        parsed = [json.loads(line) for line in whole if line.startswith("{")]
         return [line for line in parsed if line.get("msg") == message]
 
     def signal(self, number: int) -> None:
