@@ -16,8 +16,9 @@ from patron.http.body import guard
 from patron.http.bodylog import LIMIT, log_body
 from patron.http.cors import ERROR_HEADERS, CrossOrigin
 from patron.http.message import Headers
-from patron.http.remote import PROXIES, Proxies, client_address
+from patron.http.remote import PROXIES, Proxies
 from patron.http.settings import HttpSettings, statuses
+from patron.http.telling import tag, write_line
 from patron.observe import Operation, log, report_error
 from patron.reliability.deadline import Deadline
 from patron.reliability.deadline import current as current_deadline
@@ -235,7 +236,7 @@ class Exchange:
             operation = self.operation
             operation.outcome = _TEXTS[self.status]
             if operation.sampled:
-                self._tag()
+                tag(operation, self.environ, self.match.method, self.match.path, self.status)
             operation.finish()
             # A cycle would have to wait for the garbage collector.
             self.environ.pop(EXCHANGE, None)
@@ -255,24 +256,16 @@ class Exchange:
         write = home.access.get(self.status) if not endpoint.admin or home.logs_admin else None
         if write is None:
             return
-        write(
-            "request",
+        write_line(
+            write,
+            self.environ,
             route=endpoint.pattern,
             method=self.match.method,
             path=self.match.path,
             status=self.status,
-            duration=round(time.monotonic() - self.started, 6),
-            bytes=self.bytes,
-            remote=client_address(self.environ),
+            started=self.started,
+            sent=self.bytes,
         )
-
-    def _tag(self) -> None:
-        self.operation.tag("http.method", self.match.method)
-        query = self.environ.get("QUERY_STRING")
-        self.operation.tag("http.url", f"{self.match.path}?{query}" if query else self.match.path)
-        self.operation.tag("http.status_code", self.status)
-        if self.status >= 500:
-            self.operation.tag("error", True)
 
     def __iter__(self) -> Iterator[bytes]:
         return self

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from patron import correlation
 from patron import resources as registry
 from patron.http.message import Headers
-from patron.http.remote import client_address
+from patron.http.telling import tag, write_line
 from patron.observe import report_error
 
 if TYPE_CHECKING:
@@ -181,13 +181,15 @@ class Watch:
     def _log(self) -> None:
         write = self._home.writer(self.status)
         if write is not None:
-            write(
-                "request",
-                **self._names(),
+            write_line(
+                write,
+                self.environ,
+                route=self._pattern,
+                method=self.method,
+                path=self.path,
                 status=self.status,
-                duration=round(time.monotonic() - self.started, 6),
-                bytes=self.bytes,
-                remote=client_address(self.environ),
+                started=self.started,
+                sent=self.bytes,
             )
 
     def _names(self) -> dict[str, Any]:
@@ -197,20 +199,12 @@ class Watch:
         operation = self.operation
         operation.outcome = str(self.status)
         if operation.sampled:
-            self._tag()
+            tag(operation, self.environ, self.method, self.path, self.status)
         operation.finish()
         self._leave()
         # A cycle would have to wait for the garbage collector.
         self.environ.pop(WATCH, None)
         self.error = None
-
-    def _tag(self) -> None:
-        query = self.environ.get("QUERY_STRING")
-        self.operation.tag("http.method", self.method)
-        self.operation.tag("http.url", f"{self.path}?{query}" if query else self.path)
-        self.operation.tag("http.status_code", self.status)
-        if self.status >= 500:
-            self.operation.tag("error", True)
 
     def close(self, body: Any) -> None:
         """The server has done with *body*; what that runs still belongs to the request."""
