@@ -16,6 +16,7 @@ FLOORS = {
     "_version": 0,
     "calling": 0,
     "reasons": 0,
+    "varint": 0,
     "aws": 1,
     "component": 1,
     "correlation": 1,

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from patron.varint import varint
+
 __all__ = ["MOST_BYTES", "batches", "encode_process", "encode_span"]
 
 MOST_BYTES = 65_000
@@ -94,33 +96,22 @@ def _tag(tag: Any) -> bytes:
     if kind == _long_tag and -(1 << 63) <= tag.vLong < 1 << 63:
         return key + b"\x06\x46" + _integer(tag.vLong) + _stop
     if kind == _binary_tag:
-        return key + b"\x08\x58" + _varint(len(tag.vBinary)) + bytes(tag.vBinary) + _stop
+        return key + b"\x08\x58" + varint(len(tag.vBinary)) + bytes(tag.vBinary) + _stop
     return key + b"\x00\x18" + _string(str(tag.vLong) if kind == _long_tag else tag.vStr) + _stop
 
 
 def _list_header(size: int) -> bytes:
-    return bytes((size << 4 | _struct,)) if size < 15 else bytes((0xF0 | _struct,)) + _varint(size)
+    return bytes((size << 4 | _struct,)) if size < 15 else bytes((0xF0 | _struct,)) + varint(size)
 
 
 def _string(value: str) -> bytes:
     encoded = value[:_most_string].encode("utf-8", "replace")
-    return _varint(len(encoded)) + encoded
+    return varint(len(encoded)) + encoded
 
 
 def _integer(value: int) -> bytes:
     """Zigzag, then variable length."""
-    return _varint(value << 1 if value >= 0 else (-value << 1) - 1)
-
-
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
 def _signed(identifier: int) -> int:

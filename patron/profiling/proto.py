@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 
 from patron.profiling.model import Frame, Kind, Profile
+from patron.varint import varint
 
 __all__ = ["encode"]
 
@@ -26,13 +27,7 @@ def encode(profile: Profile) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    value &= 0xFFFFFFFFFFFFFFFF  # a negative int64 is ten bytes long
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return varint(value & 0xFFFFFFFFFFFFFFFF)  # a negative int64 is ten bytes long
 
 
 def _int(field: int, value: int) -> bytes:
