@@ -52,28 +52,28 @@ class Outgoing:
         Raises:
             OSError: the client is gone; nothing is left to send.
         """
-        try:
-            while self.size:
-                self._take_off(self._sock.send(self._next()))
-        except NOT_NOW as error:
-            self._fall_behind(error)
-        except OSError:
-            self.clear()
-            raise
-        else:
-            self._behind_since = 0.0
+        while self.size:
+            if not self._sent_piece():
+                return
+        self._behind_since = 0.0
 
     def push_slice(self) -> None:
         """As `push`, but one piece of what is left only, so that others have their turn."""
+        self._sent_piece()
+        if not self.size:
+            self._behind_since = 0.0
+
+    def _sent_piece(self) -> bool:
+        """Send one piece; False when the socket takes none now."""
         try:
             self._take_off(self._sock.send(self._next()))
         except NOT_NOW as error:
             self._fall_behind(error)
+            return False
         except OSError:
             self.clear()
             raise
-        if not self.size:
-            self._behind_since = 0.0
+        return True
 
     def flush(self, mark: int = 0) -> None:
         """
