@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-def _harness() -> ModuleType:
+@pytest.fixture(scope="session")
+def harness() -> ModuleType:
     """The process harness of tests/server, under a name that does not collide with this file's."""
     path = ROOT / "tests" / "server" / "conftest.py"
     spec = importlib.util.spec_from_file_location("server_harness", path)
@@ -24,9 +25,8 @@ def _harness() -> ModuleType:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[object]:
+def shop(tmp_path: Path, harness: ModuleType) -> Iterator[object]:
     """The quick start, not started yet, with its database in a folder of the test."""
-    harness = _harness()
 
     class Shop(harness.ServiceProcess):  # type: ignore[misc,name-defined]
         database = tmp_path / "shop.db"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,20 +24,10 @@ DOCUMENT = EXAMPLE / "petshop" / "openapi.yaml"
 # The example as a process.
 
 
-def harness() -> ModuleType:
-    path = ROOT / "tests" / "server" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("server_harness_for_openapi", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def petshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def petshop(tmp_path_factory: pytest.TempPathFactory, harness: ModuleType) -> Iterator[Any]:
     """The example, started once for all tests."""
-    process = harness().ServiceProcess(tmp_path_factory.mktemp("petshop"), harness().free_port())
+    process = harness.ServiceProcess(tmp_path_factory.mktemp("petshop"), harness.free_port())
     command = (sys.executable, "-m", "patron", "run", str(EXAMPLE / "config.yaml"))
     process.start(*command, env={"PETSHOP_TOKEN": "of-the-staff"})
     yield process

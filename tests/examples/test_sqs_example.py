@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,14 +23,8 @@ CONFIG = ROOT / "examples" / "sqs" / "config.yaml"
 
 
 @pytest.fixture
-def shipping(tmp_path: Path, sqs: SqsServer) -> Iterator[Any]:
+def shipping(tmp_path: Path, sqs: SqsServer, harness: ModuleType) -> Iterator[Any]:
     """The service, on a topic and queues of its own."""
-    path = ROOT / "tests" / "server" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("server_harness_for_sqs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    harness = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(harness)
     process = harness.ServiceProcess(tmp_path, harness.free_port())
     process.parcels = f"parcels-{uuid.uuid4().hex[:12]}"
     given = {name: os.environ.get(name, value) for name, value in VARIABLES.items()}
