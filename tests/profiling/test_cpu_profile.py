@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import zlib
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -112,15 +113,15 @@ def test_short_work_between_waits_is_found_where_it_is_done():
             jobs.put(True)
         jobs.put(False)
 
+    of_pool = Counter()
     with running(("pool_0", pool), ("feeder", feed)):
-        profile = taken(1.0)
-    of_pool = {
-        stack[0].function.rpartition(".")[2]: values[-1]
-        for (stack, labels), values in profile.samples.items()
-        if dict(labels)["thread"].startswith("pool")
-    }
-    assert max(of_pool, key=of_pool.__getitem__) == "spinning", of_pool
-    assert of_pool.get("pool", 0) < 0.3 * sum(of_pool.values())
+        # On a busy machine little of it is done in a second, and what is split by three samples is split badly.
+        while of_pool.total() < 300_000_000:
+            for (stack, labels), values in taken(1.0).samples.items():
+                if dict(labels)["thread"].startswith("pool"):
+                    of_pool[stack[0].function.rpartition(".")[2]] += values[-1]
+    assert of_pool["spinning"] == max(of_pool.values()), of_pool
+    assert of_pool["pool"] < 0.3 * of_pool.total()
 
 
 def test_work_in_c_counts_where_it_is_called():
