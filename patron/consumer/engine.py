@@ -101,7 +101,13 @@ class Engine:
                 settings.retry, settings.outcome, topic is not None, settings.max_deliveries
             ),
             dead_letters=self._letters,
-            instrument=Instrument("consumer", source.system, source.target),
+            instrument=Instrument(
+                "consumer",
+                source.system,
+                source.target,
+                name=f"{source.system}-consumer {source.target}",
+                tags={"component": f"{source.system}-consumer"},
+            ),
             metrics=self._metrics,
             clock=clock,
             now=now,

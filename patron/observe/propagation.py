@@ -108,9 +108,15 @@ def extract(headers: Mapping[str, str], w3c_first: bool = False) -> TraceContext
 
 
 def inject_jaeger(context: TraceContext, headers: dict[str, str]) -> None:
-    """Write ``uber-trace-id``: ``trace:span:parent:flags`` in hexadecimal."""
+    """
+    Write ``uber-trace-id``: ``trace:span:parent:flags`` in hexadecimal, filled up with zeros.
+
+    Receivers must take shorter ids, too (https://www.jaegertracing.io/sdk-migration/#propagation-format), but
+    not all do (https://github.com/open-telemetry/opentelemetry-go-contrib/pull/2731).
+    """
+    digits = 16 if context.trace_id < 1 << 64 else 32
     headers["uber-trace-id"] = (
-        f"{context.trace_id:x}:{context.span_id:x}:{context.parent_id:x}:{context.flags:x}"
+        f"{context.trace_id:0{digits}x}:{context.span_id:016x}:{context.parent_id:016x}:{context.flags:x}"
     )
 
 

@@ -32,7 +32,7 @@ def test_inside_an_operation_the_message_carries_correlation_and_trace() -> None
     with operation("internal", "test", "test") as outer:
         _, headers = encoded({}, {"tenant": "t1"})
     assert headers["X-Correlation-Id"] == outer.correlation_id
-    assert f"{outer.context.trace_id:x}" in headers["uber-trace-id"]
+    assert f"{outer.context.trace_id:016x}" in headers["uber-trace-id"]
     assert headers["tenant"] == "t1"
 
 

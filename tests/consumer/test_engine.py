@@ -865,7 +865,7 @@ def test_work_handed_to_another_thread_keeps_the_ids_of_its_message(broker: Memo
     assert later[::2] == at_once
     assert len(set(later)) == 10
     traces = [context.run(correlation.outgoing)["uber-trace-id"].split(":")[0] for context in contexts]
-    assert traces[:5] == [f"{number + 1:x}" for number in range(5)]
+    assert traces[:5] == [f"{number + 1:016x}" for number in range(5)]
     assert [context.run(correlation.current) for context in contexts] == later
     assert correlation.current() is None
 

@@ -104,11 +104,11 @@ def test_headers_of_wrong_types_make_no_operation_fail(headers: dict[str, str]) 
 def test_an_unsampled_trace_goes_on_with_its_ids() -> None:
     with operation("server", "http", "/", {"uber-trace-id": "abc:def:0:0"}) as running:
         sent = correlation.outgoing()["uber-trace-id"]
-        assert sent == f"abc:{running.context.span_id:x}:def:0"
+        assert sent == f"0000000000000abc:{running.context.span_id:016x}:0000000000000def:0"
         with operation("client", "http", "there") as inner:
             assert (
                 correlation.outgoing()["uber-trace-id"]
-                == f"abc:{inner.context.span_id:x}:{running.context.span_id:x}:0"
+                == f"0000000000000abc:{inner.context.span_id:016x}:{running.context.span_id:016x}:0"
             )
 
 
@@ -116,7 +116,7 @@ def test_a_new_trace_that_is_not_sampled_has_ids_all_the_same() -> None:
     with operation("server", "http", "/") as running:
         trace_id, span_id, parent_id, flags = correlation.outgoing()["uber-trace-id"].split(":")
     assert (int(trace_id, 16), int(span_id, 16)) == (running.context.trace_id, running.context.span_id)
-    assert (parent_id, flags) == ("0", "0")
+    assert (parent_id, flags) == ("0" * 16, "0")
 
 
 def test_outside_of_any_operation_no_trace_header_is_sent() -> None:
@@ -128,7 +128,7 @@ def test_the_chosen_formats_are_written() -> None:
     with operation("server", "http", "/", {"uber-trace-id": "1:2:0:1"}) as running:
         sent = correlation.outgoing()
     assert sent["traceparent"] == f"00-{1:032x}-{running.context.span_id:016x}-01"
-    assert sent["uber-trace-id"].startswith("1:")
+    assert sent["uber-trace-id"].startswith("0000000000000001:")
 
 
 def test_baggage_and_trace_state_go_on_unless_they_could_break_a_header_line() -> None:
@@ -173,3 +173,12 @@ def test_an_operation_from_upstream_decides_about_sampling_even_if_we_would_not(
         with operation("server", "http", "/", {"uber-trace-id": "1:2:0:1"}):
             pass
     assert [span.context.parent_id for span in seen.spans] == [2]
+
+
+@pytest.mark.parametrize(
+    ("came", "goes"),
+    [("1", "0000000000000001"), ("f" * 16, "f" * 16), ("1" + "0" * 16, "0" * 15 + "1" + "0" * 16)],
+)
+def test_a_trace_id_goes_out_with_16_digits_or_with_32(came: str, goes: str) -> None:
+    with operation("server", "http", "/", {"uber-trace-id": f"{came}:2:0:1"}):
+        assert correlation.outgoing()["uber-trace-id"].split(":")[0] == goes
