@@ -247,7 +247,7 @@ def _instrument(exchange: str) -> Instrument:
         name=f"amqp-publisher {exchange}",
         metrics=_METRIC_SET,
         labels={"exchange": exchange},
-        tags={"exchange": exchange},
+        tags={"component": "amqp-publisher", "exchange": exchange},
     )
 
 

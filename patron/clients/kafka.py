@@ -322,7 +322,7 @@ def _instrument(kind: Kind, topic: str) -> Instrument:
         name=f"kafka-{kind}-producer {topic}",
         metrics=_METRIC_SET,
         labels={"topic": topic, "type": kind},
-        tags={"topic": topic, "type": kind},
+        tags={"component": f"kafka-{kind}-producer", "topic": topic, "type": kind},
     )
 
 

@@ -169,4 +169,5 @@ def _instrument(kind: str, address: str) -> Instrument:
         name=f"sns-publisher {_NAMES[kind].format(address)}",
         metrics=_METRIC_SET,
         labels={"topic": address or "phone-number"},
+        tags={"component": "sns-publisher"},
     )

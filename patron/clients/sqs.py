@@ -104,7 +104,7 @@ class SqsPublisher:
             name=f"sqs-publisher {queue}",
             metrics=_METRIC_SET,
             labels={"queue": self._name},
-            tags={"queue": self._name},
+            tags={"component": "sqs-publisher", "queue": self._name},
         )
 
     def publish(

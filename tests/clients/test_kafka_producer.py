@@ -84,7 +84,7 @@ def test_a_message_is_on_the_wire_as_the_go_original_writes_it(
     assert headers["Content-Type"] == b"application/json"
     assert headers["X-Correlation-Id"] == b"flow-1"
     trace_id, span_id, parent_id, _ = headers["uber-trace-id"].decode().split(":")
-    assert (trace_id, parent_id) == (f"{outer.context.trace_id:x}", f"{outer.context.span_id:x}")
+    assert (trace_id, parent_id) == (f"{outer.context.trace_id:016x}", f"{outer.context.span_id:016x}")
     assert span_id != parent_id
     assert (confirmed.topic, confirmed.partition, confirmed.offset) == (
         topic,
@@ -206,7 +206,7 @@ def test_spans_have_the_names_and_tags_of_the_go_original(topic: str, producer: 
             "span.kind": "producer",
             "type": kind,
             "topic": topic,
-            "component": "kafka",
+            "component": f"kafka-{kind}-producer",
         }.items() <= tags.items()
     assert all(span.context.trace_id == outer.context.trace_id for span in spans.values())
 
