@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cache_world import World, balanced, world
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from patron.errors import DeadlineExceeded
 from patron.http import Response
@@ -41,7 +43,7 @@ def waiting(w: World) -> int:
     front = w.app._fronts[0]
     flights = front._cache._flights
     with flights._lock:
-        return sum(len(flight._landed._cond._waiters) for flight in flights._flights.values())
+        return sum(flight.waiting for flight in flights._flights.values())
 
 
 def at_once(w: World, count: int, gate: Gate, inside: int = 1, **headers: str) -> list[Any]:
@@ -252,20 +254,107 @@ def test_a_flight_lands_whatever_happens_to_its_leader():
         assert w.app._fronts[0]._cache._flights._flights == {}
 
 
-def test_the_deadline_of_the_one_who_runs_is_its_own():
-    """The first one's time is over, and the others', who have more, get their answer."""
+class Failing:
+    """A processor whose first *failures* runs fail, the first one when *gate* opens; counts who is in it at once."""
+
+    def __init__(self, failures: int, error: Callable[[], BaseException] = RuntimeError) -> None:
+        self._failures, self._error = failures, error
+        self.gate = Gate(lambda request: None)
+        self.runs = self.inside = self.most = 0
+
+    def __call__(self, request: Any) -> Any:
+        self.runs += 1  # one at a time, which is what is asserted
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            run = self.runs
+            if run == 1:
+                self.gate(request)
+            if run <= self._failures:
+                raise self._error()
+            return {"run": run}
+        finally:
+            self.inside -= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 12), failures=st.integers(0, 14))
+def test_after_each_failure_one_of_those_who_wait_runs_and_the_first_success_is_for_all_who_are_left(
+    count, failures
+):
     with world() as w:
-        gate = Gate(lambda request: {"run": w.runs})
+        w.processor = failing = Failing(failures)
+        answers = at_once(w, count, failing.gate)
+        failed = min(failures, count)
+        assert sorted(a.status_code for a in answers) == [200] * (count - failed) + [500] * failed
+        assert (failing.runs, failing.most) == (min(failures + 1, count), 1)
+        ends = {"added": int(count > failed), "coalesced": max(0, count - failed - 1), "failed:error": failed}
+        assert w.counts() == {"miss": count} | {name: n for name, n in ends.items() if n}
+        assert w.app._fronts[0]._cache._flights._flights == {}
 
-        def processor(request):
-            if w.runs == 1:
-                gate(request)
-                raise DeadlineExceeded("mine")
-            return {"run": w.runs}
 
-        w.processor = processor
-        answers = at_once(w, 4, gate)
-        assert sorted(a.status_code for a in answers) == [200, 200, 200, 504]
+def test_the_deadline_of_the_one_who_runs_is_its_own():
+    """The first one's time is over, and the others', who have more, get the answer of a single further run."""
+    with world() as w:
+        w.processor = failing = Failing(1, lambda: DeadlineExceeded("mine"))
+        answers = at_once(w, 100, failing.gate)
+        assert sorted(a.status_code for a in answers) == [200] * 99 + [504]
+        assert failing.runs == 2
+
+
+def test_who_waits_through_failures_waits_no_longer_in_all_than_for_one_run():
+    with world(wait=0.3) as w:
+        first, second = Gate(lambda request: 1 / 0), Gate(lambda request: {"run": "slow"})
+        gates = {1: first, 2: second}
+        w.processor = lambda request: gates[w.runs](request) if w.runs < 3 else {"run": "quick"}
+        with ThreadPoolExecutor(4) as pool:
+            answers = [pool.submit(w.get) for _ in range(3)]
+            until(lambda: (first.inside, waiting(w)) == (1, 2))
+            first.open()
+            # One of the two leads, and while it does not come to an end the other one runs by itself.
+            until(lambda: any(a.done() and a.result().json == {"run": "quick"} for a in answers))
+            assert second.inside == 1
+            second.open()
+            assert sorted(a.result().status_code for a in answers) == [200, 200, 500]
+
+
+def test_who_waits_through_failures_keeps_its_own_deadline():
+    with world() as w:
+        first, second = Gate(lambda request: 1 / 0), Gate(lambda request: {"run": "slow"})
+        w.processor = lambda request: (first if w.runs == 1 else second)(request)
+        with ThreadPoolExecutor(3) as pool:
+            answers = [pool.submit(w.get), pool.submit(w.get)]
+            until(lambda: (first.inside, waiting(w)) == (1, 1))
+            first.open()
+            until(lambda: second.inside == 1)
+            assert w.get(X_Request_Timeout_Ms="50").status_code == 504
+            second.open()
+            assert sorted(a.result().status_code for a in answers) == [200, 500]
+        assert w.counts() == {"miss": 3, "failed:error": 1, "failed:deadline": 1, "added": 1}
+
+
+def test_who_leads_after_a_failure_looks_first_whether_there_is_an_entry_by_now():
+    with world() as w:
+        gate = Gate(lambda request: 1 / 0)
+        w.processor = lambda request: gate(request) if w.runs == 1 else {"run": w.runs}
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(w.get), pool.submit(w.get)]
+            until(lambda: (gate.inside, waiting(w)) == (1, 1))
+            assert w.get(Cache_Control="no-cache").json == {"run": 2}
+            gate.open()
+            assert sorted(a.result().status_code for a in answers) == [200, 500]
+        assert w.runs == 2
+        assert w.counts() == {"miss": 3, "added": 1, "failed:error": 1, "coalesced": 1}
+
+
+def test_a_failure_that_nobody_waits_for_leaves_nothing_behind():
+    flights: Flights[int] = Flights()
+    flight, _ = flights.board("a")
+    assert flight is not None
+    assert flights.wait(flight, 0.0) == "late"
+    flights.land("a", flight, None, failed=True)
+    assert flights.wait(flight, 10.0) == "landed"  # who boarded and did not wait yet looks after itself
+    assert flights.board("a").leads
 
 
 def test_the_counts_are_balanced_after_all_of_this():

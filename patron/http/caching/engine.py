@@ -170,7 +170,31 @@ class Cache:
             answer, entry = self._run(call)
             return answer
         finally:
-            self._flights.land(call.flight, flight, entry)
+            self._flights.land(call.flight, flight, entry, failed=call.failed)
+
+    def _join(self, call: _Call, flight: Flight[Entry] | None) -> Answer:
+        """Wait for the run of another request; after a failed one for the next, as long as there is time."""
+        left, patience = remaining(), self._settings.wait
+        hurries = left is not None and left <= patience
+        until = time.monotonic() + (left if left is not None and hurries else patience)
+        leads = False
+        while flight is not None and not leads:
+            end = self._flights.wait(flight, max(0.0, until - time.monotonic()))
+            if end == "late":
+                return self._late(call, hurries)
+            if flight.result is not None:
+                return self._coalesced(call, flight.result)
+            if end == "leads":
+                call.landings = -1  # somebody may have stored something since this one looked
+                leads = True
+            else:
+                flight, leads = self._flights.board(call.flight)
+        return self._run(call)[0] if flight is None else self._lead(call, flight)
+
+    def _late(self, call: _Call, hurries: bool) -> Answer:
+        if not hurries:
+            return self._run(call)[0]
+        return self._failed(call, "deadline", DeadlineExceeded("another request's run took too long"))
 
     def _landed_meanwhile(self, call: _Call) -> Entry | None:
         """The entry of a run that ended between this request's lookup and now."""
@@ -181,18 +205,6 @@ class Cache:
             return None
         age = self._age(entry)
         return entry if self._verdict(call.wishes, age, entry).act == "serve" else None
-
-    def _join(self, call: _Call, flight: Flight[Entry]) -> Answer:
-        left = remaining()
-        patience = self._settings.wait
-        if not flight.wait(patience if left is None else min(left, patience)):
-            if left is not None and left <= patience:
-                error = DeadlineExceeded("another request's run took too long")
-                return self._failed(call, "deadline", error)
-            return self._run(call)[0]
-        if flight.result is None:
-            return self._run(call)[0]
-        return self._coalesced(call, flight.result)
 
     def _coalesced(self, call: _Call, entry: Entry) -> Answer:
         self._tally.count("coalesced")
@@ -236,6 +248,7 @@ class Cache:
     def _failed(self, call: _Call, reason: str, outcome: Answer | BaseException) -> Answer:
         """The old entry in the place of a failure, as far as there is one, else the failure."""
         self._tally.count("failed", reason)
+        call.failed = True
         old = call.old
         age = 0.0 if old is None else self._age(old)
         if old is None or not self._settings.stale_if_error or age >= old.lifetime + old.window:
@@ -266,7 +279,7 @@ _NOTHING = Entitlement(0.0)
 class _Call:
     """A request for which the processor has to be run, by it or by another one."""
 
-    __slots__ = ("environ", "flight", "key", "landings", "old", "run", "wishes")
+    __slots__ = ("environ", "failed", "flight", "key", "landings", "old", "run", "wishes")
 
     def __init__(
         self, environ: dict[str, Any], key: str, wanted: Wishes, run: Run, old: Entry | None, landings: int
@@ -277,6 +290,7 @@ class _Call:
         self.run = run
         self.old = old
         self.landings = landings
+        self.failed = False
         # What was made for a request with cookies can often not be shared: let no others wait for it.
         self.flight = key + "\0cookie" if "HTTP_COOKIE" in environ else key
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 __all__ = ["Boarding", "Flight", "Flights"]
 
@@ -16,22 +16,25 @@ _MOST_REMEMBERED = 10_000
 
 
 class Flight(Generic[T]):
-    """One run of the processor; *result* is what it got for everybody, once it has *landed*."""
+    """
+    The runs of the processor for one key, one at a time; *result* is what one got for everybody, once it *landed*.
 
-    __slots__ = ("_landed", "result", "started")
+    Nobody leads one that is *vacant*: its last run failed, and of those who wait the first one to wake up is next.
+    """
 
-    def __init__(self, started: float) -> None:
-        self.started = started
+    __slots__ = ("changed", "landed", "result", "started", "vacant", "waiting")
+
+    def __init__(self, started: float, lock: threading.Lock) -> None:
+        self.started = started  # the run that is under way
         self.result: T | None = None
-        self._landed = threading.Event()
+        self.landed = False
+        self.vacant = False
+        self.waiting = 0
+        self.changed = threading.Condition(lock)
 
-    def wait(self, timeout: float) -> bool:
-        """Whether it landed within *timeout* seconds; the one who runs the processor must not wait."""
-        return self._landed.wait(timeout)
-
-    def land(self, result: T | None) -> None:
-        self.result = result
-        self._landed.set()
+    def over(self) -> bool:
+        """Whether those who wait have something to do."""
+        return self.landed or self.vacant
 
 
 class Boarding(NamedTuple, Generic[T]):
@@ -46,7 +49,7 @@ class Flights(Generic[T]):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the three below, and everything of a flight
         self._flights: dict[str, Flight[T]] = {}
         self._alone: dict[str, float] = {}
         self.landings = 0
@@ -65,19 +68,50 @@ class Flights(Generic[T]):
             now = self._clock()
             if self._alone and now < self._alone.get(key, now):
                 return Boarding(None, False)
-            flight = self._flights[key] = Flight(now)
+            flight = self._flights[key] = Flight(now, self._lock)
             return Boarding(flight, True)
 
     def running(self, flight: Flight[T]) -> float:
-        """The seconds since *flight* began."""
+        """The seconds since the run of *flight* began."""
         return self._clock() - flight.started
 
-    def land(self, key: str, flight: Flight[T], result: T | None) -> None:
-        """Give *result* to everybody who waits; with None they have to look after themselves."""
+    def wait(self, flight: Flight[T], timeout: float) -> Literal["landed", "leads", "late"]:
+        """
+        Wait for *flight* as one who does not lead it.
+
+        Returns:
+            ``landed``: it has a result, or the caller has to look after itself. ``leads``: the run failed,
+            and now the caller leads, as after `board`. ``late``: neither was so within *timeout* seconds.
+        """
         with self._lock:
+            flight.waiting += 1
+            try:
+                flight.changed.wait_for(flight.over, timeout)
+            finally:
+                flight.waiting -= 1
+            if flight.landed:
+                return "landed"
+            if not flight.vacant:
+                return "late"
+            flight.vacant = False
+            flight.started = self._clock()
+            return "leads"
+
+    def land(self, key: str, flight: Flight[T], result: T | None, *, failed: bool = False) -> None:
+        """
+        Give *result* to everybody who waits; with None they have to look after themselves.
+
+        After a run that *failed* one of them leads the next one, and the others wait on.
+        """
+        with self._lock:
+            if failed and flight.waiting:
+                flight.vacant = True
+                flight.changed.notify()
+                return
             del self._flights[key]
             self.landings += 1
-        flight.land(result)
+            flight.result, flight.landed = result, True
+            flight.changed.notify_all()
 
     def remember(self, key: str, shared: bool) -> None:
         """Whether the answer for *key* can be *shared*; when it cannot, nobody waits for it for 10 s."""
