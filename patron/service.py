@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from patron import calling, http
+from patron import calling, extras, http
 from patron import resources as registry
 from patron.cache.spec import resource_problems
 from patron.component import Component, Verdict
@@ -194,10 +194,10 @@ class Service:
         What the parent process must know to start the workers.
 
         Raises:
-            ConfigError: the files of TLS do not hold what they should.
+            ConfigError: the files of TLS do not hold what they should, or a package is not installed.
         """
         own = self.http
-        if own.tls is not None and (problems := own.tls.problems()):
+        if problems := [*(own.tls.problems() if own.tls else ()), *extras.missing(self)]:
             raise ConfigError(*problems)
         return Inspection(
             name=self.name,

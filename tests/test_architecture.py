@@ -21,6 +21,7 @@ FLOORS = {
     "component": 1,
     "correlation": 1,
     "encoding": 1,
+    "extras": 1,
     "resources": 1,
     "sections": 1,
     "slots": 1,

@@ -18,6 +18,7 @@ from patron import encoding
 from patron.clients._amqp_delivery import Delivery, Outgoing
 from patron.clients._sending import CONTENT_TYPE, PerProcess, budget, check_timeout, encoded
 from patron.errors import ConfigError, PublishFailed
+from patron.extras import need
 from patron.observe import Instrument, log
 from patron.observe.metrics import Histogram, MetricSet
 from patron.observe.seldom import Seldom
@@ -63,6 +64,9 @@ class AmqpPublisher:
         ca_file: the certificates to trust, for ``amqps``; by default those of the system.
         cert_file: the certificate of this client.
         key_file: its private key.
+
+    Raises:
+        ConfigError: an argument is wrong. MissingExtra: pika is not installed.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class AmqpPublisher:
         check_timeout("timeout", timeout)
         check_timeout("connect_timeout", connect_timeout)
         _check(url, max_unconfirmed, heartbeat)
+        need("amqp")
         self.timeout = timeout
         self.content_type = content_type
         self._settings = (heartbeat, connect_timeout, max_unconfirmed, ca_file, cert_file, key_file)

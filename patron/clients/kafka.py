@@ -19,6 +19,7 @@ from patron.clients._kafka_delivery import Connection, Delivery, Record, RecordM
 from patron.clients._kafka_settings import Security, Settings, addresses
 from patron.clients._sending import PerProcess, budget, check_timeout, encoded
 from patron.errors import BatchFailed, ConfigError, EncodeError, PublishFailed
+from patron.extras import need
 from patron.observe import Instrument, log
 from patron.observe.metrics import Counter, Histogram, MetricSet
 from patron.observe.seldom import Seldom
@@ -100,6 +101,9 @@ class KafkaProducer:
         ssl_keyfile: its private key, as a PEM file.
         ssl_password: the password of the key.
         options: any other setting, by the name that the driver has for it; wins over the ones above.
+
+    Raises:
+        ConfigError: an argument is wrong. MissingExtra: the driver is not installed.
     """
 
     def __init__(
@@ -153,6 +157,7 @@ class KafkaProducer:
         self._failures = Seldom()
         if min(self._bounds) < 1:
             raise ConfigError(f"max_unconfirmed {self._bounds} must be at least 1 message and 1 byte")
+        need(driver)
 
     def send(
         self,

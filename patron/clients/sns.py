@@ -15,6 +15,7 @@ from patron import aws, encoding
 from patron.clients._aws import Clients, Endpoint, refusals_as_failures
 from patron.clients._sending import PerProcess, budget, check_timeout, encoded, observed
 from patron.errors import ConfigError, PublishFailed
+from patron.extras import need
 from patron.observe import Instrument
 from patron.observe.metrics import Histogram, MetricSet
 
@@ -44,6 +45,9 @@ class SnsPublisher:
         endpoint_url: where SNS is, for a local one; None: AWS, or what ``AWS_ENDPOINT_URL`` says.
         content_type: of payloads that do not say otherwise.
         timeout: seconds that a call may take, tries included; a nearer deadline of the work at hand shortens it.
+
+    Raises:
+        ConfigError: an argument is wrong. MissingExtra: boto3 is not installed.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class SnsPublisher:
         self.topic_arn = topic_arn
         self.timeout = timeout
         self.content_type = content_type
+        need("sqs")
         endpoint = Endpoint("sns", region, endpoint_url)
         self._clients = PerProcess(lambda _: Clients(endpoint, timeout), Clients.close, "SNS publisher")
 

@@ -16,6 +16,7 @@ from patron import aws, encoding
 from patron.clients._aws import Clients, Endpoint, refusals_as_failures
 from patron.clients._sending import PerProcess, budget, check_timeout, encoded, observed
 from patron.errors import BatchFailed, ConfigError, PatronError, PublishFailed
+from patron.extras import need
 from patron.observe import Instrument
 from patron.observe.metrics import Histogram, MetricSet
 
@@ -72,6 +73,9 @@ class SqsPublisher:
         content_type: of payloads that do not say otherwise.
         timeout: seconds that a call may take, tries included; a nearer deadline of the work at hand shortens it.
         create: make the queue when it is not there.
+
+    Raises:
+        ConfigError: an argument is wrong. MissingExtra: boto3 is not installed.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class SqsPublisher:
         self._owner = owner
         self._create = create
         self._url = queue if "://" in queue else None
+        need("sqs")
         endpoint = Endpoint("sqs", region, endpoint_url)
         self._clients = PerProcess(lambda _: Clients(endpoint, timeout), Clients.close, "SQS publisher")
         self._instrument = Instrument(

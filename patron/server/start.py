@@ -53,10 +53,10 @@ def run_service(service: Service) -> NoReturn:
     """Run *service*, which was described in code; exits with status 0, 1 or 2."""
     try:
         service, warnings = config.with_environment(service)
+        inspection = service.inspect(warnings)
     except ConfigError as error:
         run.report(error)
         sys.exit(2)
-    inspection = service.inspect(warnings)
     _run(inspection, lambda give_up: inspection, lambda: service)
 
 

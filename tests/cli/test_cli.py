@@ -256,7 +256,8 @@ def test_the_views_of_a_flask_application_are_listed_and_counted(described):
     assert ", 1 route\n" in described("check", "pages:app").stdout
 
 
-def test_a_driver_that_is_not_installed_is_a_warning(patron):
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_driver_that_is_not_installed_is_told_before_anything_starts(patron, command):
     (patron.directory / "sitecustomize.py").write_text("import sys; sys.modules['pika'] = None\n")
     patron.write(
         """
@@ -264,9 +265,29 @@ def test_a_driver_that_is_not_installed_is_a_warning(patron):
         consumers: [{name: orders, source: {type: amqp, queue: q}, processor: "wares:process"}]
         """
     )
-    done = patron("check", "config.yaml", PYTHONPATH=f"{patron.directory}:{ROOT}")
-    warned = 'patron: warning: component orders: pika is not installed: pip install "patron[amqp]"\n'
-    assert (done.returncode, done.stderr) == (0, warned)
+    done = patron(command, "config.yaml", PYTHONPATH=f"{patron.directory}:{ROOT}")
+    told = 'patron: component orders: pika is not installed: pip install "patron[amqp]"\n'
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
+
+
+def test_a_service_that_runs_itself_tells_of_missing_packages_too(described):
+    code = (
+        "import sys; sys.modules['jaeger_client'] = None\n"
+        "from patron.observe import TraceSettings\n"
+        "import shop; shop.service.with_settings(trace=TraceSettings(sampler_param=0.5)).run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=described.directory,
+        env=described.environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = (
+        'patron: trace: sampler_param is 0.5: jaeger-client is not installed: pip install "patron[jaeger]"\n'
+    )
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 def test_a_warning_is_shown_and_is_no_failure(patron):

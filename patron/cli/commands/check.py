@@ -31,12 +31,16 @@ def command(config: Path) -> None:
 
     CONFIG is a file, or module:service for a service that is described in code.
     """
+    from patron import extras
     from patron.cli.output import paint, warning
-    from patron.config import drivers, load, summary
+    from patron.config import load, summary
+    from patron.errors import ConfigError
 
     configuration = load(config)
-    for text in (*configuration.warnings, *drivers.missing(configuration.service)):
+    for text in configuration.warnings:
         warning(text)
+    if lacking := tuple(extras.missing(configuration.service)):
+        raise ConfigError(*lacking)
     for line in summary.lines(configuration.service):
         click.echo(line)
     click.echo(f"{configuration.origin}: {paint('ok', 'green', sys.stdout)}", color=True)
