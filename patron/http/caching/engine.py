@@ -170,25 +170,21 @@ class Cache:
             answer, entry = self._run(call)
             return answer
         finally:
-            self._flights.land(call.flight, flight, entry, failed=call.failed)
+            self._flights.land(call.flight, flight, entry)
 
     def _join(self, call: _Call, flight: Flight[Entry] | None) -> Answer:
-        """Wait for the run of another request; after a failed one for the next, as long as there is time."""
+        """Wait for the run of another request; when it fails for the next one, as long as there is time."""
         left, patience = remaining(), self._settings.wait
         hurries = left is not None and left <= patience
         until = time.monotonic() + (left if left is not None and hurries else patience)
         leads = False
         while flight is not None and not leads:
-            end = self._flights.wait(flight, max(0.0, until - time.monotonic()))
-            if end == "late":
+            if not flight.wait(max(0.0, until - time.monotonic())):
                 return self._late(call, hurries)
             if flight.result is not None:
                 return self._coalesced(call, flight.result)
-            if end == "leads":
-                call.landings = -1  # somebody may have stored something since this one looked
-                leads = True
-            else:
-                flight, leads = self._flights.board(call.flight)
+            # One of those who waited leads now, or everybody does when the answer is not for others.
+            flight, leads = self._flights.board(call.flight)
         return self._run(call)[0] if flight is None else self._lead(call, flight)
 
     def _late(self, call: _Call, hurries: bool) -> Answer:
@@ -248,7 +244,6 @@ class Cache:
     def _failed(self, call: _Call, reason: str, outcome: Answer | BaseException) -> Answer:
         """The old entry in the place of a failure, as far as there is one, else the failure."""
         self._tally.count("failed", reason)
-        call.failed = True
         old = call.old
         age = 0.0 if old is None else self._age(old)
         if old is None or not self._settings.stale_if_error or age >= old.lifetime + old.window:
@@ -279,7 +274,7 @@ _NOTHING = Entitlement(0.0)
 class _Call:
     """A request for which the processor has to be run, by it or by another one."""
 
-    __slots__ = ("environ", "failed", "flight", "key", "landings", "old", "run", "wishes")
+    __slots__ = ("environ", "flight", "key", "landings", "old", "run", "wishes")
 
     def __init__(
         self, environ: dict[str, Any], key: str, wanted: Wishes, run: Run, old: Entry | None, landings: int
@@ -290,7 +285,6 @@ class _Call:
         self.run = run
         self.old = old
         self.landings = landings
-        self.failed = False
         # What was made for a request with cookies can often not be shared: let no others wait for it.
         self.flight = key + "\0cookie" if "HTTP_COOKIE" in environ else key
 

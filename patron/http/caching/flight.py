@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 __all__ = ["Boarding", "Flight", "Flights"]
 
@@ -16,25 +16,22 @@ _MOST_REMEMBERED = 10_000
 
 
 class Flight(Generic[T]):
-    """
-    The runs of the processor for one key, one at a time; *result* is what one got for everybody, once it *landed*.
+    """One run of the processor; *result* is what it got for everybody, once it has *landed*."""
 
-    Nobody leads one that is *vacant*: its last run failed, and of those who wait the first one to wake up is next.
-    """
+    __slots__ = ("_landed", "result", "started")
 
-    __slots__ = ("changed", "landed", "result", "started", "vacant", "waiting")
-
-    def __init__(self, started: float, lock: threading.Lock) -> None:
-        self.started = started  # the run that is under way
+    def __init__(self, started: float) -> None:
+        self.started = started
         self.result: T | None = None
-        self.landed = False
-        self.vacant = False
-        self.waiting = 0
-        self.changed = threading.Condition(lock)
+        self._landed = threading.Event()
 
-    def over(self) -> bool:
-        """Whether those who wait have something to do."""
-        return self.landed or self.vacant
+    def wait(self, timeout: float) -> bool:
+        """Whether it landed within *timeout* seconds; the one who runs the processor must not wait."""
+        return self._landed.wait(timeout)
+
+    def land(self, result: T | None) -> None:
+        self.result = result
+        self._landed.set()
 
 
 class Boarding(NamedTuple, Generic[T]):
@@ -49,7 +46,7 @@ class Flights(Generic[T]):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()  # guards the three below, and everything of a flight
+        self._lock = threading.Lock()  # guards the three below
         self._flights: dict[str, Flight[T]] = {}
         self._alone: dict[str, float] = {}
         self.landings = 0
@@ -68,50 +65,19 @@ class Flights(Generic[T]):
             now = self._clock()
             if self._alone and now < self._alone.get(key, now):
                 return Boarding(None, False)
-            flight = self._flights[key] = Flight(now, self._lock)
+            flight = self._flights[key] = Flight(now)
             return Boarding(flight, True)
 
     def running(self, flight: Flight[T]) -> float:
-        """The seconds since the run of *flight* began."""
+        """The seconds since *flight* began."""
         return self._clock() - flight.started
 
-    def wait(self, flight: Flight[T], timeout: float) -> Literal["landed", "leads", "late"]:
-        """
-        Wait for *flight* as one who does not lead it.
-
-        Returns:
-            ``landed``: it has a result, or the caller has to look after itself. ``leads``: the run failed,
-            and now the caller leads, as after `board`. ``late``: neither was so within *timeout* seconds.
-        """
+    def land(self, key: str, flight: Flight[T], result: T | None) -> None:
+        """Give *result* to everybody who waits; with None they may board again."""
         with self._lock:
-            flight.waiting += 1
-            try:
-                flight.changed.wait_for(flight.over, timeout)
-            finally:
-                flight.waiting -= 1
-            if flight.landed:
-                return "landed"
-            if not flight.vacant:
-                return "late"
-            flight.vacant = False
-            flight.started = self._clock()
-            return "leads"
-
-    def land(self, key: str, flight: Flight[T], result: T | None, *, failed: bool = False) -> None:
-        """
-        Give *result* to everybody who waits; with None they have to look after themselves.
-
-        After a run that *failed* one of them leads the next one, and the others wait on.
-        """
-        with self._lock:
-            if failed and flight.waiting:
-                flight.vacant = True
-                flight.changed.notify()
-                return
             del self._flights[key]
             self.landings += 1
-            flight.result, flight.landed = result, True
-            flight.changed.notify_all()
+        flight.land(result)
 
     def remember(self, key: str, shared: bool) -> None:
         """Whether the answer for *key* can be *shared*; when it cannot, nobody waits for it for 10 s."""
