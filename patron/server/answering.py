@@ -19,6 +19,8 @@ __all__ = ["AnsweringWorker"]
 HAND_BACK = 8 * 1024 * 1024
 #: Bytes of a streamed answer that may wait for the client before the application has to.
 STREAM_AHEAD = 256 * 1024
+#: What is answered to clients of later minor versions: the highest that is spoken here (RFC 9110, section 6.2).
+_VERSION = (1, 1)
 
 
 class AnsweringWorker(LoopWorker):
@@ -65,6 +67,7 @@ class AnsweringWorker(LoopWorker):
     def _begin(self, conn: Connection) -> tuple[Any, Answer, dict[str, Any]]:
         request = next(conn.parser)
         conn.asked = f"{request.method} {request.path}"
+        request.version = min(request.version, _VERSION)
         body = _body(request, conn)
         self.cfg.pre_request(self, request)
         answer, environ = gunicorn_wsgi.create(

@@ -19,6 +19,10 @@ from patron.server.sending import LEAST_RATE, NOT_NOW, Outgoing
 
 __all__ = ["Connection", "Flowing", "Phase", "Reader"]
 
+#: Bytes that chunks may take on the connection for each byte of the body: a chunk of one byte takes six.
+FRAMING = 8
+#: Bytes of chunks that may have come with no body in them yet: more is refused.
+_MOST_FRAMING = 128 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -44,6 +48,8 @@ class Connection(TConn):  # type: ignore[misc]
         self.outgoing = Outgoing(sock, write_timeout)
         self.phase = Phase.READING
         self.deadline = 0.0
+        self.began = 0.0  # monotonic seconds when the first bytes of the request came
+        self.counted = True  # whether it is one of the connections that the worker has open
         self.complete = True  # whether the end of the request was received
         self.keep = False  # whether another request may follow
         self.framed = True  # whether the answer itself says where it ends
@@ -118,6 +124,7 @@ class Reader(Unreader):  # type: ignore[misc]
         self.expects = False
         self._timeout = 0.0
         self._allowed = 0.0  # seconds that are left to wait on the whole
+        self._framing = 0  # bytes received that no body has been read for
 
     def begin(self, flowing: bool, *, expects: bool, timeout: float) -> None:
         """For the next request."""
@@ -125,17 +132,20 @@ class Reader(Unreader):  # type: ignore[misc]
         self.broken = False
         self.expects = expects
         self._timeout = self._allowed = timeout
+        self._framing = 0
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """
         The next bytes, nothing at the end.
 
         Raises:
-            HTTPError: the client sends too slowly (408).
+            HTTPError: the client sends too slowly (408), or hardly anything but the frames of chunks (413).
             BadRequest: the client went away.
         """
         if not self.flowing or self.broken:
             return b""
+        if self._framing > _MOST_FRAMING:
+            raise HTTPError({"error": "the chunks hold too little of the body"}, status=413)
         if self.expects:
             self.expects = False
             self._conn.outgoing.sendall(_CONTINUE)
@@ -144,7 +154,12 @@ class Reader(Unreader):  # type: ignore[misc]
         if not data:
             raise BadRequest({"error": "the body ended early"})
         self._allowed += len(data) / LEAST_RATE
+        self._framing += len(data)
         return data
+
+    def took(self, size: int) -> None:
+        """*size* bytes of the body were read."""
+        self._framing = max(0, self._framing - FRAMING * size)
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -181,6 +196,7 @@ class Flowing(io.RawIOBase):
         except BaseException:
             self._reader.broken = True
             raise
+        self._reader.took(len(data))
         buffer[: len(data)] = data
         return len(data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import heapq
+import math
 import selectors
 import ssl
 import time
@@ -24,8 +25,10 @@ from patron.server.refusals import Refusals
 
 __all__ = ["STOP_LINGER", "LoopWorker"]
 
-#: Seconds that a kept-alive connection stays open when the worker stops, for a request that is on its way.
+#: Seconds that a connection stays open when the worker stops, for a request that is on its way: for its head.
 STOP_LINGER = 1.0
+#: Seconds before the end of the stop budget when a body that is still arriving is refused: to be told so.
+STOP_REFUSAL = 0.5
 #: Seconds that a closed connection is drained, so that the peer reads the answer before a reset (RFC 9112 section 9.6).
 CLOSE_LINGER = 2.0
 #: Seconds between two looks at the deadlines of the connections.
@@ -50,11 +53,16 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Begin with nothing read."""
+        self.begin_loop()
+        super().init_process()
+
+    def begin_loop(self) -> None:
+        """Watch nothing yet."""
         self._watched: set[Connection] = set()
         self._unfinished = 0
+        self._heads_until = self._bodies_until = math.inf  # monotonic seconds, once the worker stops
         self._next_sweep = 0.0
         self._tls: ssl.SSLContext | None = None
-        super().init_process()
 
     def limit_requests(self, settings: HttpSettings, plan: Plan | None = None) -> None:
         """Take in what *settings* allow; *plan* says what holds for the body of one request."""
@@ -83,11 +91,21 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         ]
 
     def end_soon(self, deadline: float) -> None:
-        """End the waits for requests: *deadline* (monotonic seconds) is for those that are on their way."""
-        linger = time.monotonic() + STOP_LINGER
+        """
+        End the waits for requests, which are then answered that they did not arrive.
+
+        *deadline* (monotonic seconds) is the end of the stop budget, for bodies; what has not even a head
+        is known to nobody but its client, who may send it again.
+        """
+        self._bodies_until = deadline - STOP_REFUSAL
+        self._heads_until = min(time.monotonic() + STOP_LINGER, self._bodies_until)
         for conn in self._watched:
             if conn.phase is not Phase.WRITING:
-                conn.deadline = min(conn.deadline, deadline if len(conn.incoming) else linger)
+                conn.deadline = min(conn.deadline, self._wait_ends(conn))
+
+    def _wait_ends(self, conn: Connection) -> float:
+        """When a stopping worker waits no longer for the request that arrives on *conn*."""
+        return self._bodies_until if conn.incoming.has_head else self._heads_until
 
     # From the listener to the first byte.
 
@@ -100,15 +118,16 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
                 time.sleep(0.05)  # the connection waits in the backlog
                 return False
             return True  # accept(2): what went wrong with the connection is no error of the listener
-        sock.setblocking(False)
         try:
+            sock.setblocking(False)
             if self._tls is not None:
                 sock = tls.wrap(self._tls, sock)
+            conn = self._connection(sock, client, listener)
         except (OSError, ValueError):
             sock.close()
             return True
         self.nr_conns += 1
-        self._guarded(self._receive_from, self._connection(sock, client, listener))
+        self._guarded(self._receive_from, conn)
         return True
 
     def _connection(self, sock: Any, client: Any, listener: Any) -> Connection:
@@ -164,29 +183,30 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             callback(conn, sock)
         except Exception as error:  # noqa: BLE001 - a client has made something happen that nobody thought of
             log.error("connection given up, this is a bug in Patron", remote=conn.remote, exc_info=error)
-            if conn in self._watched:
-                self._forget(conn)
-            else:
-                conn.close()
+            self._forget(conn)
 
     def _unwatch(self, conn: Connection) -> None:
-        self._unfinished -= len(conn.incoming)
-        self._watched.discard(conn)
+        if conn in self._watched:
+            self._unfinished -= len(conn.incoming)
+            self._watched.remove(conn)
         try:
             self.poller.unregister(conn.sock)
         except (KeyError, ValueError, OSError):
             pass
 
     def _forget(self, conn: Connection) -> None:
+        """Close it, and count it no more; a second time it changes nothing."""
         self._unwatch(conn)
-        self.nr_conns -= 1
+        if conn.counted:
+            conn.counted = False
+            self.nr_conns -= 1
         conn.close()
 
     # Reading.
 
     def _await_request(self, conn: Connection, patience: float) -> None:
         conn.phase = Phase.READING
-        conn.deadline = time.monotonic() + (patience if self.alive else STOP_LINGER)
+        conn.deadline = min(time.monotonic() + (patience if self.alive else STOP_LINGER), self._heads_until)
         self._watch(conn, _READ, self._on_readable)
 
     def _on_readable(self, conn: Connection, sock: Any = None) -> None:
@@ -201,7 +221,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
 
     def _take_in(self, conn: Connection, data: bytes) -> None:
         if not len(conn.incoming):
-            conn.deadline = time.monotonic() + self._settings.read_timeout
+            conn.began = time.monotonic()
         self._unfinished += len(data)
         state = conn.incoming.feed(data)
         if state is State.WHOLE:
@@ -221,6 +241,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         else:
             if state is State.CONTINUE:
                 self._send(conn, b"HTTP/1.1 100 Continue\r\n\r\n")
+            conn.deadline = min(conn.began + self._settings.read_timeout, self._wait_ends(conn))
             self._keep_unfinished_small()
 
     def _hand_over(self, conn: Connection, *, flowing: bool = False) -> None:
@@ -233,7 +254,10 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         """The request that has been arriving for the longest makes room: the others are over soon."""
         if self._unfinished > MAX_UNFINISHED:
             reading = (c for c in self._watched if c.phase is Phase.READING and len(c.incoming))
-            self._refuse(min(reading, key=lambda c: c.deadline), 503, "too many unfinished requests")
+            self._guarded(self._refuse_for_room, min(reading, key=lambda c: c.began))
+
+    def _refuse_for_room(self, conn: Connection, sock: Any = None) -> None:
+        self._refuse(conn, 503, "too many unfinished requests")
 
     # Refusing and closing.
 
@@ -246,8 +270,8 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             pass
 
     def _refuse(self, conn: Connection, status: int, why: str) -> None:
-        began = conn.deadline - self._settings.read_timeout
-        self._send_refusal(conn, status, why, bytes(conn.incoming.data[: self._settings.max_header]), began)
+        received = bytes(conn.incoming.data[: self._settings.max_header])
+        self._send_refusal(conn, status, why, received, conn.began)
         self._linger(conn)
 
     def _send_refusal(self, conn: Connection, status: int, why: str, received: bytes, began: float) -> None:
@@ -275,12 +299,17 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
             return
         self._next_sweep = now + SWEEP_INTERVAL
         for conn in [c for c in self._watched if c.deadline <= now]:
-            if conn.phase is Phase.WRITING:
-                self._give_up(conn, "the client reads too slowly")
-            elif conn.phase is Phase.READING and len(conn.incoming):
-                self._refuse(conn, 408, f"not received within {self._settings.read_timeout:g} s")
-            else:
-                self._forget(conn)
+            self._guarded(self._end_wait, conn)
+
+    def _end_wait(self, conn: Connection, sock: Any = None) -> None:
+        if conn.phase is Phase.WRITING:
+            self._give_up(conn, "the client reads too slowly")
+        elif conn.phase is Phase.READING and len(conn.incoming):
+            stops = conn.deadline < conn.began + self._settings.read_timeout
+            within = "before the service stopped" if stops else f"within {self._settings.read_timeout:g} s"
+            self._refuse(conn, 408, f"not received {within}")
+        else:
+            self._forget(conn)
 
     def make_room(self) -> None:
         """When every connection is taken, those that ask for nothing go first, as their waits would end."""
@@ -294,6 +323,9 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: Connection, fs: futures.Future[bool]) -> None:
         """A request is answered: send what is left, then wait for the next one, or close."""
+        self._guarded(self._go_on, conn, fs)
+
+    def _go_on(self, conn: Connection, fs: futures.Future[bool]) -> None:
         conn.keep = not fs.cancelled() and fs.exception() is None and fs.result()
         try:
             if conn.broken and not conn.framed:
@@ -341,7 +373,10 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]
         while total > MAX_UNSENT:
             conn = waiting.pop()
             total -= conn.outgoing.size
-            self._give_up(conn, "too many bytes wait for slow clients")
+            self._guarded(self._give_up_for_room, conn)
+
+    def _give_up_for_room(self, conn: Connection, sock: Any = None) -> None:
+        self._give_up(conn, "too many bytes wait for slow clients")
 
     def _give_up(self, conn: Connection, why: str) -> None:
         log.warn(

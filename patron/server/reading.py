@@ -20,9 +20,9 @@ _HEAD_END = b"\r\n\r\n"
 _PROXY = b"\r\n\r\n\0\r\nQUIT\n"
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
-# Only HTTP/1.1 knows the expectation (RFC 9110 section 10.1.1).
+# HTTP/1.0 does not know the expectation (RFC 9110 section 10.1.1).
 _EXPECT = re.compile(
-    rb"[^\r\n]* HTTP/1\.1\r\n(?:.*\r\n)?expect[ \t]*:[ \t]*100-continue[ \t]*\r\n", re.I | re.S
+    rb"[^\r\n]* HTTP/1\.[1-9]\r\n(?:.*\r\n)?expect[ \t]*:[ \t]*100-continue[ \t]*\r\n", re.I | re.S
 )
 _CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]{0,16})(?![0-9A-Fa-f])")
 #: A chunk's size line, extensions included (RFC 9112 section 7.1), or the trailers, are cut off here.
@@ -84,6 +84,11 @@ class Incoming:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the header section of this request is there."""
+        return self._body_at > 0
 
     @property
     def limit(self) -> int:

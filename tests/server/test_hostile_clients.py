@@ -132,6 +132,17 @@ def test_the_answer_says_what_was_wrong(shop: ServiceProcess, request_bytes: byt
     assert all(json.loads(line) for line in whole if line.startswith("{"))
 
 
+def test_a_later_minor_version_is_answered_with_the_highest_one_that_is_spoken(shop: ServiceProcess) -> None:
+    request = post(b'{"quantity": 7}', JSON + b"Expect: 100-continue\r\n").replace(b"HTTP/1.1", b"HTTP/1.9")
+    head, body = request.split(b"\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", shop.port), timeout=10) as client:
+        for _ in range(2):  # the connection is kept, as with 1.1
+            client.sendall(head + b"\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
+            client.sendall(body)
+            assert client.recv(1000).startswith(b"HTTP/1.1 201 ")
+
+
 @pytest.mark.parametrize(
     "value", [b"a" * 10_000, b"evil\x01id", b"\xff\xfe", b""], ids=["10 kB", "control", "not UTF-8", "empty"]
 )

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +96,13 @@ def shop(shared_service: ServiceProcess) -> ServiceProcess:
 def own_shop(service: ServiceProcess) -> ServiceProcess:
     """A service for one test."""
     service.write(MODULE, CONFIG % 30)
+    return service.start()
+
+
+def patient(service: ServiceProcess, grace: int) -> ServiceProcess:
+    """A service for one test, which waits long for what its clients send."""
+    waits = (CONFIG % 30).replace("grace: 3", f"grace: {grace}")
+    service.write(MODULE, waits.replace("read_timeout: 2", "read_timeout: 200"))
     return service.start()
 
 
@@ -227,6 +234,48 @@ def test_a_stop_names_the_answers_that_nobody_read(own_shop: ServiceProcess) -> 
     assert "GET /big: " in json.dumps(line["abandoned"])
 
 
+@pytest.mark.parametrize(
+    "half", [get("/fast")[:20], post("/echo", 9) + b"half"], ids=["half a head", "half a body"]
+)
+def test_a_stop_refuses_what_does_not_arrive_and_ends_cleanly(service: ServiceProcess, half: bytes) -> None:
+    own_shop = patient(service, grace=3)
+    with connection(own_shop) as silent, connection(own_shop, half) as client:
+        own_shop.until(lambda: own_shop.get("/fast").status == 200)
+        own_shop.signal(signal.SIGTERM)
+        status, headers, body = answer(client)
+        assert (status, headers["connection"]) == (408, "close")
+        assert b"not received before the service stopped" in body
+        assert silent.recv(10) == b""
+    assert own_shop.wait() == 0
+
+
+def test_a_stop_waits_no_longer_for_a_head_than_for_those_who_ask_for_nothing(
+    service: ServiceProcess,
+) -> None:
+    patient(service, grace=300)
+    with connection(service, get("/fast")[:20]) as early, connection(service) as late:
+        service.until(lambda: service.get("/fast").status == 200)
+        service.signal(signal.SIGTERM)
+        service.until(lambda: not listens(service))
+        late.sendall(b"G")  # the first byte gives no new wait either
+        assert answer(early)[0] == 408
+        assert service.wait() == 0
+
+
+def test_a_stop_lets_a_head_arrive_that_is_on_its_way_and_its_body_too(service: ServiceProcess) -> None:
+    own_shop = patient(service, grace=60)
+    request = post("/echo", 9)
+    with connection(own_shop, request[:20]) as client:
+        own_shop.until(lambda: own_shop.get("/fast").status == 200)
+        own_shop.signal(signal.SIGTERM)
+        client.sendall(request[20:] + b"half")
+        own_shop.until(lambda: not listens(own_shop))
+        client.sendall(b" done")
+        status, headers, body = answer(client)
+        assert (status, headers["connection"], json.loads(body)) == (201, "close", {"length": 9})
+    assert own_shop.wait() == 0
+
+
 # -------------------------------------------------------------------------------------- bodies that stream
 
 
@@ -285,6 +334,25 @@ def test_where_a_streamed_body_ends_is_not_guessed_when_its_chunks_are_none(shop
         status, headers, _ = answer(client)
         assert (status, headers["connection"]) == (201, "close")
         assert client.recv(10) == b""
+
+
+CHUNKED = b"POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_streamed_body_may_come_one_byte_a_chunk(shop: ServiceProcess) -> None:
+    with connection(shop, CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", room=100_000) as client:
+        status, headers, body = answer(client)
+    assert (status, headers["connection"], json.loads(body)["size"]) == (201, "keep-alive", 100_000)
+
+
+def test_chunks_that_are_hardly_anything_but_their_frames_are_refused(shop: ServiceProcess) -> None:
+    chunk = b"1;" + b"a" * 1000 + b"\r\nx\r\n"
+    with connection(shop, CHUNKED + chunk * 50) as client:
+        with suppress(OSError):  # it does not read on to the end
+            client.sendall(chunk * 20_000)
+        status, headers, body = answer(client)
+    assert (status, headers["connection"]) == (413, "close")
+    assert b"the chunks hold too little" in body
 
 
 def test_a_streamed_body_over_its_limit_is_refused(shop: ServiceProcess) -> None:
