@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["IS_ASYNC", "injectable", "is_async", "misfit", "named", "refuse_awaitable"]
+__all__ = ["IS_ASYNC", "injectable", "is_async", "misfit", "named", "refuse_awaitable", "shown"]
 
 IS_ASYNC = "is async: Patron calls plain functions"
 
@@ -61,6 +62,12 @@ def misfit(function: Callable[..., Any], given: int, *, injects: bool = True) ->
     return None
 
 
+def shown(value: object) -> str:
+    """*value* for a message: its `repr`, without addresses, which nobody can use, and cut when long."""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
@@ -72,4 +79,6 @@ def named(function: Any) -> str:
     """*function* as ``module:name``, for messages."""
     while isinstance(function, functools.partial):
         function = function.func
-    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', function)}"
+    return (
+        f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', None) or shown(function)}"
+    )

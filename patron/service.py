@@ -282,7 +282,7 @@ def _component_problems(components: Iterable[object], restart: Mapping[str, Rest
     problems, names = [], set[str]()
     for component in components:
         if not isinstance(component, Component):
-            problems.append(f"{component!r} is no component: it needs a name and run(stop)")
+            problems.append(f"{calling.shown(component)} is no component: it needs a name and run(stop)")
             continue
         if component.name in names:
             problems.append(
@@ -347,7 +347,7 @@ def _call_problems(service: Service) -> Iterator[str]:
     """Functions that cannot be called as Patron calls them, or ask for a resource that is not there."""
     for call in _calls(service):
         if not callable(call.function):
-            yield f"{call.where} is {call.function!r}, which cannot be called"
+            yield f"{call.where} is {calling.shown(call.function)}, which cannot be called"
         elif calling.is_async(call.function):
             yield f"{call.where}: {calling.named(call.function)} {calling.IS_ASYNC}"
         elif call.given is not None:

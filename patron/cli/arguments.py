@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from pathlib import Path
 
 import click
 
@@ -12,7 +11,7 @@ __all__ = ["as_json", "config", "moment"]
 
 config = click.argument(
     "config",
-    type=click.Path(path_type=Path),  # whether it is there is said by who reads it, with the other problems
+    type=click.Path(),  # whether it is there is said by who reads it, with the other problems
     envvar="PATRON_CONFIG",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")

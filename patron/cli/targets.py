@@ -37,7 +37,7 @@ class Target:
         return Letters(self.source, self.topic, patience=patience)
 
 
-def located(*words: str | None) -> tuple[Path, tuple[str, ...]]:
+def located(*words: str | None) -> tuple[str, tuple[str, ...]]:
     """
     The configuration and the other arguments.
 
@@ -46,13 +46,13 @@ def located(*words: str | None) -> tuple[Path, tuple[str, ...]]:
     given = [word for word in words if word is not None]
     from_environment = os.environ.get("PATRON_CONFIG")
     if from_environment and not (given and _is_config(given[0])):
-        return Path(from_environment), tuple(given)
+        return from_environment, tuple(given)
     if not given:
         raise click.UsageError("Missing argument 'CONFIG'.", click.get_current_context())
-    return Path(given[0]), tuple(given[1:])
+    return given[0], tuple(given[1:])
 
 
-def targets(config: Path) -> list[Target]:
+def targets(config: str) -> list[Target]:
     """
     Those of the service that *config* describes.
 
@@ -66,7 +66,7 @@ def targets(config: Path) -> list[Target]:
     return [found for consumer in consumers if (found := _target(consumer))]
 
 
-def target(config: Path, consumer: str) -> Target:
+def target(config: str, consumer: str) -> Target:
     """
     That of the consumer called *consumer*.
 

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from patron.calling import named, shown
+from patron.config.calls import CALL, called
 from patron.config.document import Node
 from patron.config.environment import overlay
 from patron.config.layout import RATIOS, file_shape
@@ -36,19 +38,22 @@ class Overlaid:
 
 
 def is_reference(path: str | Path) -> bool:
-    """Whether *path* is no file but ``module:service``."""
-    return REFERENCE.fullmatch(str(path)) is not None and not Path(path).exists()
+    """Whether *path* is no file but ``module:service``, or ``module:factory(...)``."""
+    text = str(path)
+    return bool(REFERENCE.fullmatch(text) or CALL.fullmatch(text)) and not os.path.exists(path)
 
 
 def find(reference: str) -> Service:
     """
-    The service that ``module:service`` names; it imports the module, from the working directory first.
+    The service that ``module:service`` names, or that a function makes which is called with literals.
+
+    It imports the module, from the working directory first.
 
     Raises:
         ConfigError: there is no such module or attribute, or it is something else.
     """
     importable_from(Path.cwd())
-    return service_of(resolve(reference), reference)
+    return service_of(called(reference) if CALL.fullmatch(reference) else resolve(reference), reference)
 
 
 def service_of(found: Any, reference: str) -> Service:
@@ -63,9 +68,16 @@ def service_of(found: Any, reference: str) -> Service:
     service = getattr(plugged, "service", found)
     if not isinstance(service, Service):
         raise ConfigError(
-            f"{reference!r} is {found!r}, which is no patron.Service, and no Flask application with patron.Patron"
+            f"{reference!r} is {shown(found)}, which is no patron.Service, and no Flask application "
+            f"with patron.Patron{_advice(found, reference)}"
         )
     return service
+
+
+def _advice(found: Any, reference: str) -> str:
+    if isinstance(found, type) or not callable(found) or not hasattr(found, "__name__"):
+        return ""
+    return f": if {named(found)} makes one, say so: '{reference}()'"
 
 
 def where(reference: str) -> str:

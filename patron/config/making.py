@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from patron.calling import named
+from patron.calling import named, shown
 from patron.component import Component
 from patron.consumer import Consumer, ConsumerSettings, Source
 from patron.errors import ConfigError, PatronError
@@ -65,7 +65,7 @@ def _routes(given: Iterable[Any]) -> Iterator[Route]:
             continue
         made = _called(one, {}) if callable(one) else one
         if not isinstance(made, Iterable) or not makes_routes(made := tuple(made)):
-            raise ConfigError(f"routes: {named(one)} makes {made!r}, which is no list of routes")
+            raise ConfigError(f"routes: {named(one)} makes {shown(made)}, which is no list of routes")
         yield from made
 
 
@@ -93,7 +93,7 @@ def component(factory: Any, args: Mapping[str, Any] | None = None, restart: Rest
     made = _called(factory, args or {})
     if not isinstance(made, Component):
         raise ConfigError(
-            f"{named(factory)} makes {made!r}, which is no component: it needs a name and run(stop)"
+            f"{named(factory)} makes {shown(made)}, which is no component: it needs a name and run(stop)"
         )
     return Part(made, _policy(restart))
 
@@ -114,7 +114,7 @@ def source(factory: Any, **args: Any) -> Source:
     """
     made = _called(factory, args)
     if not isinstance(made, Source):
-        raise ConfigError(f"{named(factory)} makes {made!r}, which is no source")
+        raise ConfigError(f"{named(factory)} makes {shown(made)}, which is no source")
     return made
 
 

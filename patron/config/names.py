@@ -15,7 +15,7 @@ from typing import Any
 
 from patron.errors import ConfigError
 
-__all__ = ["REFERENCE", "did_you_mean", "importable_from", "nearest", "resolve"]
+__all__ = ["REFERENCE", "did_you_mean", "importable_from", "nearest", "raised_at", "resolve"]
 
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -81,10 +81,11 @@ def _called(value: Any) -> str:
 
 def _import_failed(name: str, error: BaseException) -> str:
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"module {name!r} does not import: {what}{_raised_at(error)}"
+    return f"module {name!r} does not import: {what}{raised_at(error)}"
 
 
-def _raised_at(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
+    """Where in somebody's code *error* was raised, to append to a message; empty when that is not known."""
     if isinstance(error, SyntaxError):
         return ""
     own = [

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from patron.calling import IS_ASYNC, is_async
+from patron.calling import IS_ASYNC, is_async, shown
 from patron.config.making import source
 from patron.config.names import REFERENCE, did_you_mean, resolve
 from patron.config.shapes import REQUIRED, Choice, Field, Shape, shape_of
@@ -51,7 +51,7 @@ def _own(reference: str) -> Shape:
     if isinstance(found, Source) and not isinstance(found, type):
         return Shape(reference, (), lambda: found)
     if not callable(found):
-        raise ConfigError(f"{reference!r} is {found!r}, which is no source and makes none")
+        raise ConfigError(f"{reference!r} is {shown(found)}, which is no source and makes none")
     if is_async(found):
         raise ConfigError(f"{reference!r} {IS_ASYNC}")
     return Shape(reference, tuple(_parameters(found, reference)), partial(source, found))

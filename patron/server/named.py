@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from gunicorn.config import Config
 from gunicorn.errors import AppImportError
@@ -33,7 +32,7 @@ def inspector() -> run.Inspect:
     """
     reference = None if os.environ.get("PATRON_CONFIG") else named_application()
     if reference is None:
-        return config_inspector(Path(config_path()))
+        return config_inspector(config_path())
 
     def inspect(give_up: Callable[[], bool]) -> Inspection:
         return in_child(lambda: _inspection(reference), give_up)

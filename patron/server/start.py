@@ -60,7 +60,7 @@ def run_service(service: Service) -> NoReturn:
     _run(inspection, lambda give_up: inspection, lambda: service)
 
 
-def run_config(path: Path, environ: Mapping[str, str] | None = None) -> NoReturn:
+def run_config(path: str | Path, environ: Mapping[str, str] | None = None) -> NoReturn:
     """
     Run the service that *path* names, a file or ``module:service``; exits with status 0, 1 or 2.
 
@@ -93,7 +93,7 @@ def config_path() -> str:
     return path
 
 
-def config_inspector(path: Path, environ: Mapping[str, str] | None = None) -> run.Inspect:
+def config_inspector(path: str | Path, environ: Mapping[str, str] | None = None) -> run.Inspect:
     """A function that looks at the service of the file at *path*, in a throw-away child, each time it is called."""
 
     def inspect(give_up: Callable[[], bool]) -> Inspection:
@@ -104,7 +104,7 @@ def config_inspector(path: Path, environ: Mapping[str, str] | None = None) -> ru
 
 def config_service_from_environment() -> Service:
     """The service that ``PATRON_CONFIG`` names."""
-    return config.build(Path(config_path()), os.environ)
+    return config.build(config_path(), os.environ)
 
 
 def _run(inspection: Inspection, inspect: run.Inspect, build: Callable[[], Service]) -> NoReturn:

@@ -179,6 +179,16 @@ def test_a_service_in_code_is_listed_and_printed(described):
     assert re.search(r"^grace +30.0 +shop:service$", printed, re.MULTILINE)
 
 
+def test_a_factory_is_called_and_its_arguments_stay_as_they_are(described):
+    (described.directory / "made.py").write_text("from patron import Service as make\n")
+    reference = "made:make('toys', 'http://a//b')"
+    assert described("check", reference).stdout.startswith("service     toys http://a//b, 1 worker\n")
+    printed = described("run", "--print-config", PATRON_CONFIG=reference).stdout
+    assert re.search(r"^version +http://a//b ", printed, re.MULTILINE)
+    counted = described("dlq", "list", PATRON_CONFIG=reference)
+    assert (counted.returncode, counted.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("command", ["check", "routes", "components", "run"])
 def test_a_service_in_code_that_is_not_there_is_named(described, command):
     done = described(command, "nope:service")

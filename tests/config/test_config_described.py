@@ -121,10 +121,102 @@ def test_a_reference_to_no_service_is_refused(world, monkeypatch, reference, mes
     assert caught.value.problems == (message,)
 
 
-def test_a_file_with_a_colon_in_its_name_is_a_file(world, monkeypatch):
+@pytest.mark.parametrize("name", ["a:b", "a:b()"])
+def test_a_file_with_a_colon_in_its_name_is_a_file(world, monkeypatch, name):
     monkeypatch.chdir(world.directory)
-    (world.directory / "a:b").write_text("name: shop\n")
-    assert load("a:b", {}).origin == "a:b"
+    (world.directory / name).write_text("name: shop\n")
+    assert load(name, {}).origin == name
+
+
+# module:factory(...)
+
+FACTORIES = """
+    from patron import Service
+
+    def make(name="shop", *, version="dev"):
+        if name == "broken":
+            raise LookupError("no such shop")
+        return Service(name, version)
+
+    async def later(): ...
+
+    class Makers:
+        make = staticmethod(make)
+
+        def __call__(self):
+            return Service("called")
+
+    makers, nothing, number = Makers(), lambda: None, 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "version"),
+    [
+        ("shop:make()", "shop", "dev"),
+        ("shop:make('toys', version='1')", "toys", "1"),
+        ("shop:make(version='http://a//b')", "shop", "http://a//b"),
+        ("shop:makers.make('toys')", "toys", "dev"),
+        ("shop:makers()", "called", "dev"),
+    ],
+)
+def test_a_factory_is_called_with_the_literals_behind_it(world, monkeypatch, reference, name, version):
+    monkeypatch.chdir(world.directory)
+    world.module("shop", FACTORIES)
+    configuration = load(reference, {"PATRON_WORKERS": "3"})
+    service = configuration.service
+    assert (service.name, service.version, service.process.workers) == (name, version, 3)
+    assert configuration.origin == f"{reference} in {world.directory}/shop.py"
+
+
+NO_SERVICE = "which is no patron.Service, and no Flask application with patron.Patron"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (
+            "shop:make",
+            f"'shop:make' is <function make>, {NO_SERVICE}: if shop:make makes one, say so: 'shop:make()'",
+        ),
+        ("shop:makers", f"'shop:makers' is <shop.Makers object>, {NO_SERVICE}"),
+        ("shop:nothing()", f"'shop:nothing()' is None, {NO_SERVICE}"),
+        ("shop:make(", "'shop:make(' is no call of a function: '(' was never closed"),
+        ("shop:make().name", "'shop:make().name' is more than the call of one function"),
+        ("shop:make()()", "'shop:make()()' is more than the call of one function"),
+        (
+            "shop:make(toys)",
+            "'shop:make(toys)': the arguments must be literals, such as True, 8, 'text' or [1, 2]",
+        ),
+        (
+            "shop:make(**{})",
+            "'shop:make(**{})': the arguments must be literals, such as True, 8, 'text' or [1, 2]",
+        ),
+        (
+            "shop:make(1, 2)",
+            "'shop:make(1, 2)' does not fit shop:make(name='shop', *, version='dev'): too many positional arguments",
+        ),
+        ("shop:maker()", "'shop:maker': module 'shop' has no attribute 'maker' (did you mean 'makers'?)"),
+        ("shop:number()", "'shop:number()': shop:number cannot be called"),
+        ("shop:later()", "'shop:later()': shop:later is async: Patron calls plain functions"),
+    ],
+)
+def test_what_is_no_call_of_a_factory_is_refused(world, monkeypatch, reference, message):
+    monkeypatch.chdir(world.directory)
+    world.module("shop", FACTORIES)
+    with pytest.raises(ConfigError) as caught:
+        load(reference, {})
+    assert caught.value.problems == (message,)
+
+
+def test_a_factory_that_fails_is_told_with_the_line(world, monkeypatch):
+    monkeypatch.chdir(world.directory)
+    world.module("shop", FACTORIES)
+    with pytest.raises(ConfigError) as caught:
+        load("shop:make('broken')", {})
+    [problem] = caught.value.problems
+    assert problem.startswith("\"shop:make('broken')\" failed: LookupError: no such shop (")
+    assert problem.endswith("/shop.py:6)")
 
 
 def test_settings_of_a_description_are_changed_in_a_copy():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -25,7 +24,7 @@ Examples:
 """,
 )
 @config
-def command(config: Path) -> None:
+def command(config: str) -> None:
     """
     Validate CONFIG and every module that it names, without starting anything.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,7 +22,7 @@ Examples:
 )
 @config
 @as_json
-def command(config: Path, as_json: bool) -> None:
+def command(config: str, as_json: bool) -> None:
     """List the components of the service that CONFIG (a file, or module:service) describes, without starting it."""
     from patron.cli.output import emit_json, emit_table
     from patron.config import build

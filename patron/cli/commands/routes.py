@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from patron.cli.arguments import as_json, config
@@ -22,7 +20,7 @@ Examples:
 )
 @config
 @as_json
-def command(config: Path, as_json: bool) -> None:
+def command(config: str, as_json: bool) -> None:
     """List the HTTP routes of the service that CONFIG (a file, or module:service) describes, without starting it."""
     from patron.cli.output import emit_json, emit_table
     from patron.config import build

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from patron.cli.arguments import config
@@ -27,7 +25,7 @@ Examples:
 @click.option(
     "--print-config", is_flag=True, help="Print every value with its source, secrets hidden, and run nothing."
 )
-def command(config: Path, print_config: bool) -> None:
+def command(config: str, print_config: bool) -> None:
     """
     Run the service that CONFIG (a file, or module:service) describes, until it is stopped.
 
@@ -41,7 +39,7 @@ def command(config: Path, print_config: bool) -> None:
     run_config(config)
 
 
-def _print(path: Path) -> None:
+def _print(path: str) -> None:
     from patron.cli.output import emit_table, warning
     from patron.config import explain, load
 
