@@ -52,7 +52,9 @@ def pages(prefix: str, profiler: Profiler, name: str) -> Mapping[str, Handler]:
         "/goroutine": partial(desk.threads, "pprof"),
         "/cmdline": desk.cmdline,
     }
-    return {path: partial(_answered, handler) for path, handler in handlers.items()}
+    # Patron for Go has all of them with a slash at the end.
+    slashed = {f"{path}/": handler for path, handler in handlers.items() if path not in ("", "/")}
+    return {path: partial(_answered, handler) for path, handler in {**handlers, **slashed}.items()}
 
 
 def _answered(handler: Callable[[_Query], Page], environ: dict[str, Any]) -> Page:
