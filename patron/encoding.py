@@ -330,7 +330,7 @@ def _is_message(kind: Any) -> bool:
 def _message_from_json(body: bytes, into: Any) -> Any:
     from google.protobuf import json_format
 
-    return _translated(lambda data: json_format.Parse(data, into()), body)
+    return _translated(lambda data: json_format.Parse(data, into(), ignore_unknown_fields=True), body)
 
 
 def _message_as_json(value: Any) -> Any:

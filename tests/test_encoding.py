@@ -329,6 +329,13 @@ def test_protocol_buffers_go_both_ways_and_through_json():
             encoding.decode(body, name, struct_pb2.Struct)
 
 
+def test_fields_of_json_that_a_message_of_protocol_buffers_does_not_know_are_ignored():
+    """As those of dataclasses are: a client that is newer than the service must not fail."""
+    source_context_pb2 = pytest.importorskip("google.protobuf.source_context_pb2")
+    read = encoding.decode(b'{"fileName":"a","since":{"v":2}}', encoding.JSON, source_context_pb2.SourceContext)
+    assert read.file_name == "a"
+
+
 def test_protocol_buffers_need_a_message():
     with pytest.raises(EncodeError):
         encoding.encode({"a": 1}, encoding.PROTOBUF)

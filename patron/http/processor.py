@@ -148,7 +148,7 @@ class View:
             NotAcceptable: it accepts nothing that the route can answer.
         """
         offers = self.route.produces or encoding.media_types()
-        accepted = choose(environ.get("HTTP_ACCEPT"), offers)
+        accepted = _accepted(environ, offers)
         if accepted is None:
             raise NotAcceptable({"error": f"nothing acceptable: use {', '.join(offers)}"})
         return Request(environ, params, self.route.path, accepted)
@@ -254,6 +254,21 @@ def _body(payload: Any, content_type: str | None) -> tuple[Any, str | None]:
 def _with_charset(content_type: str) -> str:
     text = content_type.startswith("text/") and "charset" not in content_type
     return f"{content_type}; charset=utf-8" if text else content_type
+
+
+def _accepted(environ: Mapping[str, Any], offers: tuple[str, ...]) -> str | None:
+    """
+    The one of *offers* to answer in, None when the client accepts none of them.
+
+    Who does not say what it accepts gets the format that it sent, as in the Go original: clients of Protocol
+    Buffers often say no more than ``Content-Type``. Not for GET, whose answers others keep by ``Accept`` alone.
+    """
+    accept, sent = environ.get("HTTP_ACCEPT"), environ.get("CONTENT_TYPE")
+    if sent and not accept and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        essence = sent.partition(";")[0].strip().lower()
+        if essence in offers and essence in encoding.media_types():
+            return str(essence)
+    return choose(accept, offers)
 
 
 def _negotiated(payload: Any, accepted: str) -> tuple[list[bytes], str]:

@@ -138,6 +138,12 @@ def test_there_is_an_index_whose_links_work(path, prefix):
     assert f'href="{prefix}/debug/pprof/threads"' in answer.text
 
 
+def test_pages_of_profiles_also_answer_where_patron_for_go_has_them():
+    served = client()
+    for path in ("goroutine/", "threads/?format=text", "cmdline/"):
+        assert served.get(f"/debug/pprof/{path}", environ_base=LOCAL).status_code == 200
+
+
 # ------------------------------------------------------------------ who may see it
 
 
