@@ -332,7 +332,9 @@ def test_protocol_buffers_go_both_ways_and_through_json():
 def test_fields_of_json_that_a_message_of_protocol_buffers_does_not_know_are_ignored():
     """As those of dataclasses are: a client that is newer than the service must not fail."""
     source_context_pb2 = pytest.importorskip("google.protobuf.source_context_pb2")
-    read = encoding.decode(b'{"fileName":"a","since":{"v":2}}', encoding.JSON, source_context_pb2.SourceContext)
+    read = encoding.decode(
+        b'{"fileName":"a","since":{"v":2}}', encoding.JSON, source_context_pb2.SourceContext
+    )
     assert read.file_name == "a"
 
 
