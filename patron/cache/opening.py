@@ -8,7 +8,7 @@ from typing import Any
 from patron.cache._redis_url import is_url
 from patron.cache.lru import LRUStore
 from patron.cache.redis import RedisStore
-from patron.cache.spec import MEMORY, resource_problems, store_problems
+from patron.cache.spec import MEMORY, is_resource, resource_problems, store_problems
 from patron.cache.store import OnEvict, Store
 from patron.errors import ConfigError
 from patron.resources import current
@@ -58,7 +58,7 @@ def named(spec: str) -> dict[str, Any]:
     Raises:
         ConfigError: no such resource is open.
     """
-    return {} if spec == MEMORY or is_url(spec) else {spec: current(spec)}
+    return {spec: current(spec)} if is_resource(spec) else {}
 
 
 def _resource(name: str, resources: Mapping[str, Any]) -> Store:

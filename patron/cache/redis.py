@@ -60,6 +60,11 @@ class RedisStore:
         value: bytes | None = self._link().execute("GET", self._key(key))
         return value
 
+    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """What was set for each of *keys*, or None, in one trip."""
+        values: list[bytes | None] = self._link().execute("MGET", *map(self._key, keys))
+        return values
+
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep *value* for *ttl* seconds, to the millisecond."""
         if not ttl > 0:

@@ -7,11 +7,16 @@ from typing import Any
 
 from patron.cache._redis_url import SCHEMES, is_url, url_problems
 
-__all__ = ["CHOICES", "MEMORY", "resource_problems", "store_problems"]
+__all__ = ["CHOICES", "MEMORY", "is_resource", "resource_problems", "store_problems"]
 
 MEMORY = "memory"
 
 CHOICES = f'use "memory", a URL ({", ".join(SCHEMES)}) or the name of a resource that is a store'
+
+
+def is_resource(spec: str) -> bool:
+    """Whether *spec* names a resource."""
+    return spec != MEMORY and not is_url(spec)
 
 
 def store_problems(spec: Any) -> list[str]:
@@ -23,7 +28,7 @@ def store_problems(spec: Any) -> list[str]:
 
 def resource_problems(spec: str, resources: Iterable[str]) -> list[str]:
     """What is wrong with *spec* when *resources* are the names of all that will be open."""
-    if spec == MEMORY or is_url(spec) or spec in (known := sorted(resources)):
+    if not is_resource(spec) or spec in (known := sorted(resources)):
         return []
     there = ", ".join(known) or "none"
     # Perhaps it was meant as a URL: what stands before the last @ of one may be a password.

@@ -22,7 +22,7 @@ from patron.http.intake import Intake, Intakes
 from patron.http.listing import admin_infos, flask_infos, mount_infos
 from patron.http.processor import View
 from patron.http.router import UNMATCHED, Application, Endpoint, Match, Router
-from patron.http.routes import Route, RouteInfo, clashes, path_problems
+from patron.http.routes import SAFE, Route, RouteInfo, clashes, path_problems
 from patron.http.settings import HttpSettings
 from patron.http.static import StaticFiles
 from patron.http.static import infos as static_infos
@@ -191,7 +191,7 @@ def build(
         raise ConfigError(*problems)
     fronts = _fronts(views, application, name)
     router = Router(
-        partial(_endpoint, application, fronts),
+        partial(_endpoint, application, fronts, _writing(views, application, fronts)),
         application.url_map,
         admin_endpoints,
         {prefix: Endpoint(f"{prefix}/*", _mounted(prefix, app)) for prefix, app in mounts.items()},
@@ -221,7 +221,23 @@ def _fronts(views: Iterable[View], application: Dispatcher, service: str) -> Map
         return {}
     from patron.http.caching.front import Front
 
-    return {view.route.endpoint: Front(view, application.wsgi_app, service=service) for view in cached}
+    # Whether something in this service can change what they keep.
+    watches = any(rule.methods - SAFE for rule in application.url_map.iter_rules() if rule.methods)
+    return {
+        view.route.endpoint: Front(view, application.wsgi_app, service=service, watches=watches)
+        for view in cached
+    }
+
+
+def _writing(views: Iterable[View], application: Dispatcher, fronts: Mapping[str, Front]) -> Application:
+    """What answers requests that may change something: Flask, and what GET has kept is told of it."""
+    if not fronts and not any(
+        hasattr(each, "invalidate") for view in views for each in view.route.middlewares
+    ):
+        return application.wsgi_app
+    from patron.http.caching.unsafe import Changing, Kept
+
+    return Changing(application.wsgi_app, Kept(application, fronts).changed)
 
 
 def _folders(static: Iterable[StaticFiles], application: Dispatcher) -> Mapping[str, Endpoint]:
@@ -232,15 +248,16 @@ def _folders(static: Iterable[StaticFiles], application: Dispatcher) -> Mapping[
 
 
 def _endpoint(
-    application: Dispatcher, fronts: Mapping[str, Front], rule: Rule | None, method: str
+    application: Dispatcher, fronts: Mapping[str, Front], writing: Application, rule: Rule | None, method: str
 ) -> Endpoint:
     """Where a request that matched *rule* goes; without a rule it is for Flask to refuse."""
     if rule is None:
         return Endpoint(UNMATCHED, application.wsgi_app)
+    answering = application.wsgi_app if method in SAFE else writing
     view = application.view_functions.get(rule.endpoint)
     if not isinstance(view, View) or method not in (view.route.method, "HEAD"):
-        return Endpoint(rule.rule, application.wsgi_app)  # the OPTIONS that Flask answers itself
-    answering = fronts.get(view.route.endpoint, application.wsgi_app)
+        return Endpoint(rule.rule, answering)  # a view of Flask's, or the OPTIONS that it answers itself
+    answering = fronts.get(view.route.endpoint, answering)
     return Endpoint(rule.rule, answering, route=view.route)
 
 

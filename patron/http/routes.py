@@ -34,6 +34,8 @@ Handler = Callable[[Request], Any]
 Middleware = Callable[[Handler], Handler]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+#: RFC 9110, section 9.2.1. Every other method may change something, those that nobody knows included.
+SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import flask
 from cache_world import balanced, world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,13 @@ def processor(w, outcome):
     return process
 
 
+def changing():
+    """What changes ``/it/<name>``, beside the cached route."""
+    blueprint = flask.Blueprint("changing", __name__)
+    blueprint.add_url_rule("/it/<name>", "change", lambda name: "", methods=["PUT"])
+    return {"blueprints": [blueprint]}
+
+
 def lookups(counts) -> int:
     return sum(
         n for name, n in counts.items() if name.partition(":")[0] in ("hit", "miss", "replaced", "bypass")
@@ -75,7 +83,7 @@ def lookups(counts) -> int:
             st.sampled_from(CONTROLS),
             st.sampled_from(OUTCOMES),
             st.floats(0, 40),
-            st.sampled_from(["GET", "HEAD"]),
+            st.sampled_from(["GET", "GET", "HEAD", "PUT"]),
             st.sampled_from(["", "key"]),
         ),
         max_size=15,
@@ -83,23 +91,25 @@ def lookups(counts) -> int:
     st.randoms(use_true_random=False),
 )
 def test_one_after_the_other_whatever_goes_wrong(steps, rng):
-    with world(max=30, min=5, stale_if_error=20) as w:
+    with world(max=30, min=5, stale_if_error=20, app=changing()) as w:
         w.store = Unruly(w.store, rng.random)
-        nested = 0
+        nested = asked = 0
         for control, kind, pause, method, key in steps:
             w.processor = processor(w, lambda kind=kind: kind)
             before = w.runs
+            asked += method != "PUT"
             w.request(method, Cache_Control=control, **({"Authorization": key} if key else {}))
             nested += kind == "nested" and w.runs > before
             w.clock.now += pause
         counts = w.counts()
         assert balanced(counts)
-        assert lookups(counts) == len(steps) + nested
+        assert lookups(counts) == asked + nested
+        assert counts.get("invalidated", 0) == len(steps) - asked
 
 
 def test_under_concurrency_whatever_goes_wrong():
     rng = random.Random(7)
-    with world(max=0.05, min=0.01, stale_if_error=0.05, wait=5) as w:
+    with world(max=0.05, min=0.01, stale_if_error=0.05, wait=5, app=changing()) as w:
         w.store = Unruly(w.store, rng.random)
         nested = []
 
@@ -124,7 +134,9 @@ def test_under_concurrency_whatever_goes_wrong():
                     headers["Cookie"] = "a=b"
                 if mine.random() < 0.05:
                     headers["X_Request_Timeout_Ms"] = "1"
-                w.request(mine.choice(["GET", "GET", "HEAD"]), f"/it/{mine.choice('aab')}", **headers)
+                w.request(
+                    mine.choice(["GET"] * 6 + ["HEAD"] * 3 + ["PUT"]), f"/it/{mine.choice('aab')}", **headers
+                )
 
         with ThreadPoolExecutor(12) as pool:
             for done in [pool.submit(client, seed) for seed in range(12)]:
@@ -134,5 +146,5 @@ def test_under_concurrency_whatever_goes_wrong():
         # Those whose time was over before they reached the cache made no lookup.
         assert lookups(counts) <= 12 * 80 + len(nested)
         seen = {name.partition(":")[0] for name in counts}
-        assert seen >= {"hit", "miss", "replaced", "bypass", "added", "refused", "failed"}
+        assert seen >= {"invalidated", "hit", "miss", "replaced", "bypass", "added", "refused", "failed"}
         assert w.app._fronts[0]._cache._flights._flights == {}

@@ -111,7 +111,7 @@ def test_a_store_outside_of_the_process_is_given_bytes_and_seconds():
         lambda data: data + b"x",
         lambda data: data[:40] + b"\0" + data[41:],
         lambda data: data[:-2] + b"9" + data[-1:],
-        lambda data: b"PRC2" + data[4:],
+        lambda data: b"PRC9" + data[4:],
         lambda data: b'{"Response":{"Bytes":"aGVsbG8="},"LastValid":1}',
         lambda data: b"\x80\x04\x95.",
         lambda data: "text",
@@ -178,7 +178,7 @@ def test_an_entry_comes_out_of_its_bytes_as_it_was(headers, body):
 
 @given(st.binary(max_size=100))
 def test_no_bytes_make_it_fail_in_another_way(data):
-    checked = struct.pack(">4sII", b"PRC1", zlib.crc32(data), len(data)) + data
+    checked = struct.pack(">4sII", b"PRC2", zlib.crc32(data), len(data)) + data
     for foreign in (data, checked):
         with pytest.raises(Damaged):
             decoded(foreign)

@@ -25,6 +25,7 @@ from patron.http.caching.failing import is_failure, tell
 from patron.http.caching.flight import Flight, Flights
 from patron.http.caching.keeping import Rules
 from patron.http.caching.key import Keys
+from patron.http.caching.marks import Marks
 from patron.http.caching.metrics import Tally
 from patron.http.caching.replay import replay
 from patron.http.caching.settings import RouteCache
@@ -58,6 +59,8 @@ class Cache:
         route: the pattern, for keys and metrics.
         service: its name, for keys that several services can see.
         authenticated: whether there is an authenticator of ours, so that each principal has entries of its own.
+        watches: whether other processes may call `invalidate` for what this one keeps.
+        marks: of the paths for which `invalidate` was called, where several caches share them.
         clock: seconds since the epoch; for tests.
     """
 
@@ -68,6 +71,8 @@ class Cache:
         *,
         service: str = "service",
         authenticated: bool = False,
+        watches: bool = True,
+        marks: Marks | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
@@ -78,7 +83,8 @@ class Cache:
         self._rules = Rules(settings, private=authenticated)
         self._tally = Tally(route)
         self._flights: Flights[Entry] = Flights()
-        self._shelf = Shelf(settings, route, service, self._tally)
+        self._shelf = Shelf(settings, route, service, self._tally, watches=watches and settings.invalidate)
+        self._marks = marks or Marks(settings.outlived)
 
     def open(self, resources: Mapping[str, Any] | None = None) -> None:
         """
@@ -92,6 +98,18 @@ class Cache:
     def close(self) -> None:
         """Close the store. May be called twice."""
         self._shelf.close()
+
+    def invalidate(self, path: str) -> None:
+        """
+        Serve nothing any more of what was kept for *path*, as WSGI has it in ``PATH_INFO``, in any form.
+
+        In a store that processes share it is so for all of them, in any other one for this process. Never raises.
+        """
+        if not self._settings.invalidate:
+            return
+        if not self._shelf.mark(self._keys.mark_of(path), self._settings.outlived):
+            self._marks.change(path)
+        self._tally.count("invalidated")
 
     def answer(self, environ: dict[str, Any], accepted: str, principal: Principal | None, run: Run) -> Answer:
         """
@@ -107,8 +125,10 @@ class Cache:
         if special and (reason := self._bypass(environ, principal)):
             return self._bypassed(reason, environ, wanted, run)
         key = self._keys.of(environ, accepted, principal)
+        if self._marks.any:
+            key += self._marks.of(environ.get("PATH_INFO", ""))
         landings = self._flights.landings
-        entry = self._shelf.get(key)
+        entry, mark = self._find(key, environ)
         if entry is None:
             verdict, age = decide(wanted, None, _NOTHING), 0.0
         else:
@@ -121,7 +141,13 @@ class Cache:
             self._tally.aged(age)
         if verdict.act == "refuse":
             return self._refuse()
-        return self._fill(_Call(environ, key, wanted, run, entry, landings))
+        return self._fill(_Call(environ, key, wanted, run, entry, landings, mark))
+
+    def _find(self, key: str, environ: Mapping[str, Any]) -> tuple[Entry | None, str]:
+        """The entry for *key*, and the mark that its path has in the store."""
+        if self._shelf.shared:
+            return self._shelf.marked(key, self._keys.mark_of(environ.get("PATH_INFO", "")))
+        return self._shelf.get(key), ""
 
     def _verdict(self, wanted: Wishes, age: float, entry: Entry) -> Verdict:
         if wanted is NO_WISHES and age < entry.lifetime:
@@ -196,7 +222,7 @@ class Cache:
         """The entry of a run that ended between this request's lookup and now."""
         if self._flights.landings == call.landings:
             return None
-        entry = self._shelf.get(call.key)
+        entry, _ = self._find(call.key, call.environ)
         if entry is None or entry is call.old:
             return None
         age = self._age(entry)
@@ -224,6 +250,7 @@ class Cache:
             kept = "no_store"
         if isinstance(kept, str):
             return self._not_kept(call, kept, answer)
+        kept.mark = call.mark
         self._flights.remember(call.flight, shared=True)
         self._keep(call, kept)
         return replay(kept, call.environ, self._age(kept)), kept
@@ -274,10 +301,17 @@ _NOTHING = Entitlement(0.0)
 class _Call:
     """A request for which the processor has to be run, by it or by another one."""
 
-    __slots__ = ("environ", "flight", "key", "landings", "old", "run", "wishes")
+    __slots__ = ("environ", "flight", "key", "landings", "mark", "old", "run", "wishes")
 
     def __init__(
-        self, environ: dict[str, Any], key: str, wanted: Wishes, run: Run, old: Entry | None, landings: int
+        self,
+        environ: dict[str, Any],
+        key: str,
+        wanted: Wishes,
+        run: Run,
+        old: Entry | None,
+        landings: int,
+        mark: str,
     ) -> None:
         self.environ = environ
         self.key = key
@@ -285,8 +319,9 @@ class _Call:
         self.run = run
         self.old = old
         self.landings = landings
+        self.mark = mark
         # What was made for a request with cookies can often not be shared: let no others wait for it.
-        self.flight = key + "\0cookie" if "HTTP_COOKIE" in environ else key
+        self.flight = f"{key}\0{mark}\0cookie" if "HTTP_COOKIE" in environ else f"{key}\0{mark}"
 
 
 def _has_no_body(environ: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from patron.http import head
 
 __all__ = ["Damaged", "Entry", "Kept", "decoded", "encoded"]
 
-_VERSION = b"PRC1"
+_VERSION = b"PRC2"
 _FRAME = struct.Struct(">4sII")  # version, checksum of the rest, bytes of the head
 
 Header = tuple[str, str]
@@ -34,9 +34,21 @@ class Entry:
         lifetime: seconds for which it is fresh.
         window: seconds behind these in which it is still kept.
         etag: with its quotes.
+        mark: the one that its path had in the store when its run began; empty for none.
     """
 
-    __slots__ = ("bodiless", "body", "born", "etag", "headers", "lifetime", "modified", "status", "window")
+    __slots__ = (
+        "bodiless",
+        "body",
+        "born",
+        "etag",
+        "headers",
+        "lifetime",
+        "mark",
+        "modified",
+        "status",
+        "window",
+    )
 
     def __init__(
         self,
@@ -49,6 +61,7 @@ class Entry:
         window: float,
         etag: str,
         modified: str | None = None,
+        mark: str = "",
     ) -> None:
         self.status = status
         self.headers = headers
@@ -58,6 +71,7 @@ class Entry:
         self.window = window
         self.etag = etag
         self.modified = modified
+        self.mark = mark
         # RFC 9110, section 15.4.5: a 304 says nothing about a body that it has not.
         self.bodiless = [header for header in headers if not _describes_body(header[0].lower())]
 
@@ -83,6 +97,7 @@ def encoded(entry: Entry) -> Kept:
             entry.window,
             entry.etag,
             entry.modified,
+            entry.mark,
             len(entry.body),
         ]
     ).encode()
@@ -112,7 +127,7 @@ def _decoded(data: bytes) -> Entry:
     rest = data[_FRAME.size :]
     if version != _VERSION or zlib.crc32(rest) != checksum:
         raise Damaged("another version, or not all of it")
-    status, headers, born, lifetime, window, etag, modified, size = json.loads(rest[:length])
+    status, headers, born, lifetime, window, etag, modified, mark, size = json.loads(rest[:length])
     body = rest[length:]
     if len(body) != size:
         raise Damaged("not all of the body")
@@ -127,6 +142,7 @@ def _decoded(data: bytes) -> Entry:
         window=_number(window),
         etag=_text(etag),
         modified=None if modified is None else _text(modified),
+        mark=_text(mark),
     )
 
 

@@ -28,7 +28,9 @@ class Front:
     handlers, and so it does for an error that the chain raises.
     """
 
-    def __init__(self, view: View, flask: Application, *, service: str = "service") -> None:
+    def __init__(
+        self, view: View, flask: Application, *, service: str = "service", watches: bool = True
+    ) -> None:
         assert view.route.cache is not None
         self.view = view
         self._flask = flask
@@ -38,6 +40,7 @@ class Front:
             view.route.path,
             service=service,
             authenticated=view.route.authenticator is not None,
+            watches=watches,
         )
         self._chain: Callable[[Request], Any] | None = None
         self._offers: tuple[str, ...] = ()
@@ -51,6 +54,11 @@ class Front:
         self._chain = self.view.around(innermost)
         self._bare = self._chain == innermost
         self._offers = self.view.route.produces or encoding.media_types()
+
+    def invalidate(self, path: str) -> None:
+        """Serve nothing any more of what was kept for *path*. Never raises."""
+        if self._settings.enabled:
+            self._cache.invalidate(path)
 
     def close(self) -> None:
         """Close the store. May be called twice."""

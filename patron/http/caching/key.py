@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote_plus
 
+from patron.cache.spec import MEMORY, is_resource
 from patron.http.auth import Principal
 from patron.http.caching.settings import RouteCache
 
@@ -28,10 +29,14 @@ class Keys:
 
     def __init__(self, service: str, route: str, settings: RouteCache, *, private: bool) -> None:
         # With other settings what was kept before means something else: after a change nothing of it is found.
-        meaning = (settings.max, settings.stale_if_error, settings.vary, private)
-        self._place = f"{service}:{route}:{_digest(repr(meaning))[:8]}:"
+        meaning = _digest(repr((settings.max, settings.stale_if_error, settings.vary, private)))[:8]
+        # A store of our own has the service in its prefix.
+        owner = f"{service}:" if is_resource(settings.store) else ""
+        self._place = f"{owner}{route}:{meaning}:"
+        # Without the route: a path may be changed by a route with another pattern.
+        self._marks = f"{owner}~changed:{meaning}:"
         self._vary = tuple(_environ_key(name) for name in settings.vary)
-        self._hashed = settings.store != "memory"
+        self._hashed = settings.store != MEMORY
 
     def of(self, environ: Mapping[str, Any], accepted: str, principal: Principal | None) -> str:
         """The key of the request in *environ*, whose answer will be in the format *accepted*."""
@@ -50,6 +55,10 @@ class Keys:
         if self._hashed or len(text) > _LONGEST:
             text = _digest(text)
         return self._place + text
+
+    def mark_of(self, path: str) -> str:
+        """Where a store that is shared keeps the mark of *path*."""
+        return self._marks + _digest(path)
 
 
 def _environ_key(name: str) -> str:

@@ -14,8 +14,9 @@ __all__ = ["EXPIRATION", "METRICS", "OPERATIONS", "Tally"]
 # Every miss and replaced ends as one of added, not_cacheable (with the reason), coalesced (another request's run
 # answered), refused (only-if-cached) and failed (reason: error, deadline):
 # misses + replaced = added + not_cacheable + coalesced + refused + failed.
-# Beside these: evicted (by the store; reason: capacity, expired), stale (an old entry in the place of a failure)
-# and error (of the store; reason: get, set, delete, decode).
+# Beside these: invalidated (an unsafe request hid what was kept for its path), evicted (by the store; reason:
+# capacity, expired), stale (an old entry in the place of a failure) and error (of the store; reason: get, set,
+# delete, decode, mark).
 OPERATIONS = Counter(
     "http_cache_handler_operations_total",
     "What the route cache did.",

@@ -13,12 +13,14 @@ from patron.cache.opening import named
 from patron.errors import ConfigError
 from patron.http.caching.capture import Answer, Application, capture
 from patron.http.caching.engine import Cache
+from patron.http.caching.marks import Marks
 from patron.http.caching.replies import as_reply, moved
 from patron.http.caching.settings import RouteCache
+from patron.http.caching.unsafe import Changing
 from patron.http.instrument import EXCHANGE, Exchange
 from patron.http.message import Request
 from patron.http.processor import reply
-from patron.http.routes import Handler
+from patron.http.routes import Handler, Route
 
 __all__ = ["CachedApp", "CachedHandler"]
 
@@ -35,6 +37,9 @@ class _Caches:
         self._service = service
         self._lock = threading.Lock()  # guards the making of caches
         self._caches: dict[tuple[str, bool], Cache] = {}
+        self._marks = Marks(
+            settings.outlived
+        )  # of all, since a path may be changed by a route with another pattern
 
     def of(self, route: str, environ: Mapping[str, Any], *, authenticated: bool) -> Cache:
         """The cache of *route*, in the service that the request in *environ* came to."""
@@ -46,7 +51,9 @@ class _Caches:
         service = self._service or (exchange.service if exchange is not None else "service")
         with self._lock:
             if (route, authenticated) not in self._caches:
-                cache = Cache(self.settings, route, service=service, authenticated=authenticated)
+                cache = Cache(
+                    self.settings, route, service=service, authenticated=authenticated, marks=self._marks
+                )
                 cache.open(named(self.settings.store))
                 self._caches[route, authenticated] = cache
             return self._caches[route, authenticated]
@@ -86,6 +93,13 @@ class CachedHandler:
             return as_reply(cache.answer(request.environ, request.accepted, request.principal, run))
 
         return cached
+
+    def invalidate(self, path: str, environ: Mapping[str, Any], route: Route) -> None:
+        """Serve nothing any more of what was kept for *path*, which is one of *route*'s."""
+        if self._caches.settings.enabled:
+            self._caches.of(route.path, environ, authenticated=route.authenticator is not None).invalidate(
+                path
+            )
 
     def close(self) -> None:
         """Close the stores; the next request opens them again."""
@@ -130,13 +144,15 @@ class CachedApp:
         if not caches.settings.enabled:
             return application
 
+        changing = Changing(application, self._changed)
+
         def run(environ: dict[str, Any]) -> Answer:
             return capture(application, environ, caches.settings.max_body)
 
         def cached(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             route = self._cached_route(environ)
             if route is None:
-                return application(environ, start_response)
+                return changing(environ, start_response)
             cache = caches.of(route, environ, authenticated=False)
             # The application negotiates by itself: whatever it makes of the header, it is the same of the same one.
             answer = cache.answer(environ, environ.get("HTTP_ACCEPT", ""), None, run)
@@ -154,6 +170,13 @@ class CachedApp:
             return self._route
         endpoint = exchange.match.endpoint
         return None if endpoint.admin else endpoint.pattern
+
+    def _changed(self, path: str, environ: Mapping[str, Any]) -> None:
+        exchange: Exchange | None = environ.get(EXCHANGE)
+        endpoint = None if exchange is None else exchange.match.endpoint
+        if self._is_ours(path) and not (endpoint and endpoint.admin):
+            route = endpoint.pattern if endpoint else self._route
+            self._caches.of(route, environ, authenticated=False).invalidate(path)
 
     def _is_ours(self, path: str) -> bool:
         return not self._paths or path in self._paths or path.startswith(self._below)

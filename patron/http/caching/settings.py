@@ -31,6 +31,7 @@ class RouteCache:
         max_bytes: bytes of a store in memory, in each worker process.
         max_body: bytes of a body that is kept; a larger one is answered, and not kept.
         wait: seconds that a request waits for another one's answer before it runs the processor itself.
+        invalidate: whether a ``PUT``, ``POST``, ``PATCH`` or ``DELETE`` that succeeds hides what is kept for its path.
     """
 
     max: float
@@ -42,6 +43,7 @@ class RouteCache:
     max_bytes: int = 64 * 1024 * 1024
     max_body: int = 1024 * 1024
     wait: float = 30.0
+    invalidate: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vary", _names(self.vary))
@@ -52,6 +54,11 @@ class RouteCache:
     def enabled(self) -> bool:
         """Whether anything is kept at all."""
         return self.max > 0
+
+    @property
+    def outlived(self) -> float:
+        """Seconds after which nothing is there any more of what is kept now, or by a run that goes on for 10 min."""
+        return self.max + self.stale_if_error + 600.0
 
 
 def _names(vary: Any) -> tuple[str, ...]:
@@ -69,6 +76,8 @@ def _problems(settings: Any) -> Iterable[str]:
         value = getattr(settings, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             yield f"{name} is {value!r}: use a whole number above 0"
+    if not isinstance(settings.invalidate, bool):
+        yield f"invalidate is {settings.invalidate!r}: use true or false"
     for name in settings.vary:
         if name == "*" or not is_header(name, ""):
             yield f"vary has {name!r}: use names of request headers"
