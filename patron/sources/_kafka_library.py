@@ -13,7 +13,9 @@ against the installed version; a new minor version is taken over by making that 
 ``_fetcher._next_partition_records``            the answer in hand; falsy and not None: it is used up
 ``_fetcher._paused_partition_records``          answers put aside; the first one that is not paused is taken up
 ``_fetcher.fetched_records``                    gives out without asking the network
-``_fetcher.PartitionRecords._unpack_records``   the records of an answer
+``_fetcher.PartitionRecords._unpack_records``   the records of an answer; what of the answer it keeps up to date
+                                                and how it finds aborted transactions
+``ConsumerRecord``                              its fields, in their order
 ``DefaultRecordBatch._buffer``, ``_pos``,       where a batch is read on
 ``_next_record_index``, ``_num_records``
 ``KafkaNetClient.connected``, ``wakeup``        of the client that a consumer is given as ``kafka_client``
@@ -38,12 +40,14 @@ except ModuleNotFoundError as error:
     raise MissingExtra("kafka-python", "kafka") from error
 
 from kafka import errors
+from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
-from kafka.record.default_records import DefaultRecord
+from kafka.protocol.consumer import IsolationLevel
+from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 
@@ -51,8 +55,11 @@ if TYPE_CHECKING:
     from patron.sources.kafka import KafkaSource
 
 __all__ = [
+    "READ_COMMITTED",
     "Client",
+    "ConsumerRecord",
     "DefaultRecord",
+    "DefaultRecordBatch",
     "Future",
     "MemberState",
     "OffsetAndMetadata",
@@ -70,6 +77,8 @@ __all__ = [
 
 Client = Any
 """A consumer, producer or admin client of kafka-python, which has no types."""
+
+READ_COMMITTED = IsolationLevel.READ_COMMITTED
 
 RebalanceListener: type = kafka.AsyncConsumerRebalanceListener
 

@@ -12,6 +12,7 @@ import run
 from run import Mutation
 
 CONTRACT = "tests/sources/test_kafka_contract.py"
+RECORDS = "tests/sources/test_kafka_records.py"
 
 MUTATIONS = [
     Mutation(
@@ -83,6 +84,48 @@ MUTATIONS = [
         "        decoded, problem = _decode_headers(headers)\n",
         "        decoded, problem = _decode_headers(headers)[0], None\n",
         f"{CONTRACT}::cannot_be_read",
+    ),
+    Mutation(
+        "reading goes on before what was given out last",
+        "sources/_kafka_records.py",
+        "        part.next_fetch_offset = offset + 1\n",
+        "",
+        RECORDS,
+    ),
+    Mutation(
+        "a record that lies about its length is believed",
+        "sources/_kafka_records.py",
+        "if at != end or end > limit:",
+        "if False:",
+        RECORDS,
+    ),
+    Mutation(
+        "after a record that cannot be read, the rest of its batch is left out",
+        "sources/_kafka_records.py",
+        "        yield _given_out(record, tp, part)\n\n\ndef _plain",
+        "        yield _given_out(record, tp, part)\n        return\n\n\ndef _plain",
+        RECORDS,
+    ),
+    Mutation(
+        "what was aborted is given out",
+        "sources/_kafka_batches.py",
+        "    return bool(part._is_batch_aborted(batch))",
+        "    return False",
+        RECORDS,
+    ),
+    Mutation(
+        "the end of a transaction is given out",
+        "sources/_kafka_batches.py",
+        "(_aborted(part, batch) or batch.is_control_batch)",
+        "_aborted(part, batch)",
+        RECORDS,
+    ),
+    Mutation(
+        "damage is given out as if it were a message",
+        "sources/_kafka_batches.py",
+        "if self._check and not batch.validate_crc():",
+        "if False:",
+        RECORDS,
     ),
 ]
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import inspect
 
 from kafka import KafkaConsumer
-from kafka.consumer.fetcher import Fetcher
+from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
@@ -43,6 +43,25 @@ def test_a_fetch_that_is_used_up_is_kept_in_hand_and_one_put_aside_waits_for_an_
     assert "self.PartitionRecords(" in inspect.getsource(Fetcher._parse_fetched_data)
     unpack = Fetcher.PartitionRecords._unpack_records
     assert parameters(unpack) == ["self", "tp", "records", "key_deserializer", "value_deserializer"]
+
+
+def test_what_was_fetched_of_a_partition_is_kept_up_to_date_while_it_is_unpacked() -> None:
+    source = inspect.getsource(Fetcher.PartitionRecords._unpack_records)
+    for name in ("leader_epoch", "next_fetch_offset", "bytes_read", "aborted_producer_ids", "drain()"):
+        assert f"self.{name}" in source
+    assert "self._consume_aborted_transactions_up_to(batch.last_offset)" in source
+    assert "if self._contains_abort_marker(batch):" in source
+    assert "elif self._is_batch_aborted(batch):" in source
+    assert parameters(Fetcher.PartitionRecords._deserialize) == [
+        "self",
+        "deserializer",
+        "topic",
+        "headers",
+        "data",
+    ]
+    fields = "topic partition leader_epoch offset timestamp timestamp_type key value headers checksum"
+    sizes = "serialized_key_size serialized_value_size serialized_header_size"
+    assert ConsumerRecord._fields == (*fields.split(), *sizes.split())
 
 
 def test_the_owner_waits_while_a_listener_is_awaited() -> None:
