@@ -17,6 +17,7 @@ from patron.calling import IS_ASYNC, is_async
 from patron.config.document import Node, join
 from patron.config.durations import seconds
 from patron.config.names import REFERENCE, did_you_mean, resolve
+from patron.config.placing import placed
 from patron.config.problems import Problems
 from patron.config.scalars import scalar
 from patron.config.shapes import (
@@ -99,11 +100,13 @@ class Reader:
     def make(self, node: Node, shape: Shape, path: str, values: Mapping[str, Any]) -> Any:
         """What *shape* builds of *values*, or `INVALID` with the mistakes noted."""
         wrong = frozenset(name for name, value in values.items() if value is INVALID)
-        if any(field.default is REQUIRED for field in shape.fields if field.name in wrong):
+        substitutes = _substitutes(shape, wrong)
+        if substitutes is None:
             self._settings(node, shape.settings, path, values)
             return INVALID
+        right = {name: value for name, value in values.items() if name not in wrong}
         try:
-            made = shape.build(**{name: value for name, value in values.items() if name not in wrong})
+            made = shape.build(**right, **substitutes)
         except (PatronError, ValueError, TypeError) as error:
             self._note(error, node, shape, path, wrong)
             return INVALID
@@ -121,15 +124,12 @@ class Reader:
         """
         Note what a settings class refused, at the key that the message is about.
 
-        What it says of a key in *wrong* is about the default that stood in, so it is no mistake of the file.
+        What it says of a key in *wrong* is about the value that stood in, so it is no mistake of the file.
         """
         known = {field.name for field in shape.fields}
         for text in getattr(error, "problems", ()) or (str(error),):
-            key, rest = _about(text, known)
-            inner = node.value.get(key) if isinstance(node.value, dict) else None
             if not wrong.intersection(re.findall(r"\w+", text)):
-                rest = rest.removeprefix(f"{path.rpartition('.')[2]}: ")
-                self.problems.add((inner or node).place, join(path, key) if key else path, rest)
+                self.problems.add(*placed(text, node, path, known))
 
     def mapping(self, node: Node, shape: Shape, path: str) -> dict[str, Any] | None:
         """The given keys of *shape*, `INVALID` where one was wrong or is missing; None: no mapping."""
@@ -287,18 +287,27 @@ class Reader:
                 self.problems.add(place, join(path, key), f"there is no such key{hint}")
 
 
-def _about(text: str, known: set[str]) -> tuple[str, str]:
-    """The key that a message such as ``retry: attempts is 0: use ...`` is about, and what it says of it."""
-    label, colon, rest = text.partition(": ")
-    if colon and label in known:
-        return label, rest
-    if colon and re.fullmatch(r"\w+( \w+)?", label) and (inner := _about(rest, known))[0]:
-        return inner  # the label names the whole, and may have a word in it that is also a key
-    before, verb, _ = text.partition(" is ")
-    for match in re.finditer(r"\w+", before if verb else ""):
-        if match[0] in known and len(before.split()) <= 3:
-            return match[0], text[match.end() :].lstrip(" :")
-    return "", text
+def _substitutes(shape: Shape, wrong: frozenset[str]) -> dict[str, Any] | None:
+    """
+    What stands in for the required fields that are *wrong*, so that the others are checked too.
+
+    None: there is nothing that could. Only settings get it, and no function of somebody's that would work with it.
+    """
+    needed = [field for field in shape.fields if field.name in wrong and field.default is REQUIRED]
+    found = {field.name: _substitute(field.type) for field in needed}
+    return None if found and (not isinstance(shape.build, type) or None in found.values()) else found
+
+
+def _substitute(annotation: Any) -> Any:
+    asked = kind(annotation)
+    if isinstance(asked, Reference) and asked.fits(_nobody):
+        return _nobody
+    plain_values = ((str, ""), (float, 1.0), (int, 1)) if asked is None else ()
+    return next((value for type_, value in plain_values if wants(annotation, type_)), None)
+
+
+def _nobody(*arguments: Any) -> None:
+    """Stands in for a function that is not there."""
 
 
 def defaults(field: Field, path: str) -> Iterator[Entry]:

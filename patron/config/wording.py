@@ -53,7 +53,9 @@ def got(node: Node, path: str) -> str:
 def _hint(value: Any, text: str | None, annotation: Any, is_duration: bool) -> str:
     """What to write instead, where that can be told."""
     if not isinstance(value, str):
-        quoted = value is not None and text is not None and expected(annotation) == "text"
+        quoted = (
+            text is not None and value is not None and (_is_text(annotation) or text in _choices(annotation))
+        )
         return f": put it in quotes ({json.dumps(text)})" if quoted else ""
     if wants(annotation, bool) and value.lower() in _SPOKEN:
         return f": write {'true' if _SPOKEN[value.lower()] else 'false'}"
@@ -62,6 +64,10 @@ def _hint(value: Any, text: str | None, annotation: Any, is_duration: bool) -> s
     if wants(annotation, int) and value.strip().lstrip("+-").isdigit():
         return ": write it without quotes and without leading zeros"
     return did_you_mean(value, _choices(annotation))
+
+
+def _is_text(annotation: Any) -> bool:
+    return expected(annotation) == "text"
 
 
 _SPOKEN = {

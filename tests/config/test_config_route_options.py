@@ -86,7 +86,7 @@ def test_a_mistake_in_an_option_is_named_with_its_place(world, option, path, pro
 def test_a_time_of_nothing_is_refused(world):
     world.module("shop", CODE)
     file = "name: a\nhttp:\n  routes:\n    - {method: GET, path: /, processor: 'shop:listing', timeout: 0}\n"
-    assert "route GET /: timeout is 0.0: use seconds above 0" in world.problem(file)
+    assert "config.yaml:4:66: http.routes[0].timeout: is 0.0: use seconds above 0" in world.problem(file)
 
 
 def test_a_cache_with_another_method_is_a_mistake_of_the_file(world):

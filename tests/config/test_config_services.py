@@ -374,7 +374,7 @@ def test_two_listeners_on_one_port_are_refused_at_the_second(shop):
     [
         ("shop:fails", "shop:fails failed: RuntimeError: no such luck"),
         ("shop:nothing", "shop:nothing makes 3, which is no component: it needs a name and run(stop)"),
-        ("{factory: 'shop:Ticker', args: {evry: 1}}", "args do not fit shop:Ticker(name='ticker', every=1)"),
+        ("{factory: 'shop:Ticker', args: {evry: 1}}", "args: do not fit shop:Ticker(name='ticker', every=1)"),
         ("shop:ORDERS", "'shop:ORDERS' is a dict, not a component or a factory"),
     ],
 )
@@ -383,7 +383,7 @@ def test_a_factory_that_makes_no_component_is_explained(shop, entry, said):
 
 
 def test_the_arguments_of_a_resource_must_fit_its_factory(shop):
-    assert "resources.db: args do not fit shop:open_db" in shop.problem(
+    assert "2:49: resources.db.args: do not fit shop:open_db" in shop.problem(
         "name: a\nresources: {db: {factory: 'shop:open_db', args: {pth: x}}}\n"
     )
 
@@ -495,7 +495,7 @@ def test_a_route_on_an_admin_route_is_refused_at_http(shop):
 
 
 def test_a_bad_method_is_refused_at_the_route(shop):
-    assert "config.yaml:2:17: http.routes[0]: " in shop.problem(
+    assert "config.yaml:2:26: http.routes[0].method: 'FETCH' is unknown" in shop.problem(
         "name: a\nhttp: {routes: [{method: FETCH, path: /, processor: 'shop:show'}]}\n"
     )
 
