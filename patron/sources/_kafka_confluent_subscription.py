@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from operator import methodcaller
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from patron.sources._kafka_confluent_library import (
 from patron.sources._kafka_confluent_message import message_of, unreadable
 from patron.sources._kafka_confluent_start import places_to_begin, starting_points
 from patron.sources._kafka_confluent_topics import check_or_make
+from patron.sources._kafka_confluent_turns import Given, Turns
 from patron.sources._kafka_lanes import Lane, Lanes, Partition
 from patron.sources._kafka_metrics import OffsetGauges
 
@@ -76,10 +78,10 @@ class ConfluentSubscription:
         self._since: dict[Hashable, int] = {}  # partition to the generation in which it came
         self._gauges = OffsetGauges(source.group)
         self._ends: dict[Partition, int] = {}
-        self._waiting: list[Any] = []
         self._changes: list[Message | Revoked] = []
-        self._paused = False
-        self._held: dict[Partition, float] = {}
+        self._turns = Turns(
+            self._lanes, methodcaller("partition") if self._alone else _of, self._places.get, self._waits
+        )
         self._closing = False
         self._joined = False
         self._commits = Commits(self._has)
@@ -146,10 +148,7 @@ class ConfluentSubscription:
                 stale += given
                 continue
             lane = self._lanes[key]
-            self._seek(lane, lane.give_back(given, until))
-            if until:
-                self._held[lane.partition] = until
-                self._consumer.pause([TopicPartition(*lane.partition)])
+            self._turns.back(self._consumer, lane, lane.give_back(given, until), until)
         if stale:
             raise Stale("these partitions are no longer ours", messages=stale)
 
@@ -198,76 +197,43 @@ class ConfluentSubscription:
 
     def _once(self, limit: int, timeout: float) -> list[Message | Revoked]:
         received: list[Message | Revoked] = []
-        records = self._fetch(limit, timeout) if limit else self._keep_alive(timeout)
+        alive = self._fetch(limit, timeout) if limit else self._turns.keep_alive(self._consumer, timeout)
         if self._changes:
             received += self._changes
             self._changes.clear()
-        if records:
-            self._receive(records, received)
+        given = self._turns.take(limit)
+        if given:
+            self._receive(given, received)
         self._commits.go_on(self._consumer)
-        self._health.watch(self._consumer, bool(records))
+        self._health.watch(self._consumer, alive)
         return received
 
-    def _fetch(self, limit: int, timeout: float) -> list[Any]:
-        self._let_go()
-        if self._waiting:
-            records, self._waiting = self._waiting[:limit], self._waiting[limit:]
-            return records
-        # consume() waits until it has as many as it may bring; poll() waits for the first one.
-        records = self._consumer.consume(limit, 0)
-        if not records and not self._changes:
-            first = self._consumer.poll(timeout)
-            if first is not None:
-                records = [first, *(self._consumer.consume(limit - 1, 0) if limit > 1 else ())]
-        return list(records)
+    def _fetch(self, limit: int, timeout: float) -> bool:
+        """Read ahead, waiting at most *timeout* seconds when there is nothing to give; whether something came."""
+        turns, client = self._turns, self._consumer
+        came = turns.read(client, limit)
+        if not (turns.count or self._changes) and turns.wait(client, timeout):
+            came = True
+            turns.read(client, limit)
+        return came
 
-    def _keep_alive(self, timeout: float) -> list[Any]:
-        """
-        Let the library call back, without taking what it has fetched.
-
-        A pause would throw that away, so the first record is kept aside; only when the engine has no room
-        still, everything is paused.
-        """
-        if self._waiting and not self._paused and len(self._lanes):
-            self._consumer.pause([TopicPartition(*lane.partition) for lane in self._lanes])
-            self._paused = True
-        record = self._consumer.poll(timeout)
-        if record is not None:
-            self._waiting.append(record)
-        return []
-
-    def _let_go(self) -> None:
-        """Let go on what is paused, but what waits for its time."""
-        if not (self._paused or self._held):
-            return
-        now = monotonic()
-        due = [at for at, until in self._held.items() if until <= now or at not in self._lanes]
-        for at in due:
-            del self._held[at]
-        going = [lane.partition for lane in self._lanes] if self._paused else due
-        self._consumer.resume(
-            [TopicPartition(*at) for at in going if at not in self._held and at in self._lanes]
-        )
-        self._paused = False
-
-    def _receive(self, records: list[Any], received: list[Message | Revoked]) -> None:
-        places, alone = self._places, self._alone
+    def _receive(self, given: Given, received: list[Message | Revoked]) -> None:
         generation, tombstones = self._generation, self._tombstones
         last: dict[Lane, Message] = {}
         nowhere: dict[Lane, str] = {}
-        for record in records:
-            lane = places.get(record.partition() if alone else (record.topic(), record.partition()))
-            if record.error() is not None:
-                if record.error().code() not in _NOWHERE:
-                    self._event(record, lane, received)
+        for lane, records in given:
+            for record in records:
+                if record.error() is not None:
+                    if record.error().code() not in _NOWHERE:
+                        self._event(record, lane, received)
+                    elif lane is not None:
+                        nowhere[lane] = record.error().str()
                 elif lane is not None:
-                    nowhere[lane] = record.error().str()
-            elif lane is not None:
-                offset = record.offset()
-                count = lane.count(offset) if lane.deliveries else 1
-                message = message_of(record, lane.partition, offset, generation, count, tombstones)
-                last[lane] = message
-                received.append(message)
+                    offset = record.offset()
+                    count = lane.count(offset) if lane.deliveries else 1
+                    message = message_of(record, lane.partition, offset, generation, count, tombstones)
+                    last[lane] = message
+                    received.append(message)
         for lane, message in last.items():
             lane.gave(message)
         # Only now every lane knows how far it is: an eager member begins again with all of them.
@@ -295,11 +261,6 @@ class ConfluentSubscription:
         """Whether *message* is from before its partition, which is ours now, was away."""
         return message.generation < self._since[message.lane]
 
-    def _seek(self, lane: Lane, offset: int) -> None:
-        self._waiting = [record for record in self._waiting if _of(record) != lane.partition]
-        with translated("cannot go back"):
-            self._consumer.seek(TopicPartition(*lane.partition, offset))
-
     # Partitions come and go, called by the library from within poll
 
     def _assigned(self, client: Client, partitions: list[TopicPartition]) -> None:
@@ -320,8 +281,7 @@ class ConfluentSubscription:
             lane.end = ends.get(at)
             self._places[at.partition if self._alone else at] = lane
             self._since[at] = self._generation
-        # The library remembers a pause beyond the end of an assignment, and we were not asked before it ended.
-        (client.pause if self._paused else client.resume)(given)
+        self._turns.assigned(client, [self._lanes[at] for at in fresh])
         log.info("partitions assigned", group=self._source.group, partitions=len(self._lanes), new=len(fresh))
 
     def _take(self, client: Client, given: list[TopicPartition]) -> None:
@@ -352,13 +312,12 @@ class ConfluentSubscription:
         if orderly and not self._closing:
             self._commits.flush(client, lanes)
         self._commits.forget(lanes)
+        self._turns.forget(lanes)
         self._joined = orderly
         self._lanes.revoke(gone)
         for at in gone:
             self._places.pop(at.partition if self._alone else at, None)
-            self._held.pop(at, None)
             self._ends.pop(at, None)
-        self._waiting = [record for record in self._waiting if _of(record) not in gone]
         if gone:
             self._changes.append(Revoked(gone))
         self._give(client, partitions)
@@ -374,6 +333,7 @@ class ConfluentSubscription:
             "reading goes on where start says", topic=at.topic, partition=at.partition, why=why, now=offset
         )
         self._commits.forget([lane])
+        self._turns.forget([lane])
         fresh = self._lanes.assign(at, offset)
         fresh.end = lane.end
         self._places[at.partition if self._alone else at] = fresh
@@ -382,20 +342,24 @@ class ConfluentSubscription:
 
     def _begin_again(self, lane: Lane) -> None:
         """Let the library, which has given up on the partition of *lane*, read it from where *lane* says."""
-        at = [TopicPartition(*lane.partition, lane.delivered)]
+        # It takes one partition away from an eager member only together with the others.
+        cooperative = self._source.assignment == "cooperative"
+        again = [lane] if cooperative else list(self._lanes)
+        places = [TopicPartition(*each.partition, each.delivered) for each in again]
         with translated("cannot read on"):
-            if self._source.assignment == "cooperative":
-                self._consumer.incremental_unassign(at)
-                self._consumer.incremental_assign(at)
-                return
-            # It takes one partition away from an eager member only together with the others.
-            self._waiting.clear()
-            self._consumer.assign([TopicPartition(*each.partition, each.delivered) for each in self._lanes])
-            self._consumer.pause([TopicPartition(*held) for held in self._held if held in self._lanes])
+            if cooperative:
+                self._consumer.incremental_unassign(places)
+            self._take(self._consumer, places)
+        self._turns.assigned(self._consumer, again)
 
     # Statistics
 
-    def _position(self, partition: Partition) -> int | None:
+    def _waits(self, lane: Lane) -> bool:
+        """Whether the broker has more of *lane* than was given out, as far as the library knows."""
+        end = self._highwater(lane.partition)
+        return end is not None and self._position(lane.partition) < end
+
+    def _position(self, partition: Partition) -> int:
         # Markers and gaps at the end of a partition hold no message that would tell of them.
         return max(self._lanes[partition].delivered, self._ends.get(partition, 0))
 

@@ -177,9 +177,9 @@ def test_a_record_that_the_library_cannot_read_becomes_a_message_with_a_problem(
         record = confluent_kafka.Message(
             topic=source.target, partition=0, offset=4, error=KafkaError(KafkaError._BAD_COMPRESSION)
         )
-        received: list[Any] = []
-        subscription._receive([record], received)
-        (message,) = received
+        subscription._turns._put([record])
+        (message,) = receive(subscription, 1)
+        assert message.problem is not None
         assert message.problem.startswith("unreadable record: ")
         assert (message.position, message.lane, message.body) == (4, (source.target, 0), b"")
 
@@ -191,20 +191,17 @@ def test_what_came_together_with_the_news_that_a_partition_must_begin_again_come
             kafka.send(source.target, b"%d" % number, partition=1)
     with opened(source) as subscription:
         assigned(subscription, 2)
-        records: list[Any] = []
-        until(
-            lambda: (records.extend(subscription._fetch(20 - len(records), 0.1)), len(records) == 20)[1], 20
-        )
+        until(lambda: (subscription._fetch(100, 0.1), subscription._turns.count >= 20)[1], 20)
         news = confluent_kafka.Message(
             topic=source.target, partition=0, offset=7, error=KafkaError(KafkaError.OFFSET_OUT_OF_RANGE)
         )
-        received: list[Any] = []
-        subscription._receive([records[0], news, *records[1:]], received)
+        subscription._turns._put([news])
         publish(source, *map(str, range(4)))
-        until(lambda: (received.extend(messages(subscription.poll(100, 0.1))), len(received) >= 24)[1], 20)
+        received = receive(subscription, 24, limit=8)
         got = [(m.lane[1], m.position) for m in received]
-        assert got[:20] == [(1, offset) for offset in range(20)]
+        assert [offset for lane, offset in got if lane == 1][:20] == list(range(20))
         assert len(set(got)) == len(got) == 24
+        assert not messages(subscription.poll(8, 0.1))
 
 
 def test_an_eager_member_goes_on_with_its_other_partitions_where_it_was(make: Make) -> None:
@@ -265,7 +262,7 @@ def test_with_no_room_for_long_nothing_is_lost_and_nothing_comes_twice(make: Mak
         while len(received) < 1000:
             received += messages(subscription.poll(7, 5.0))
             subscription.poll(0, 0.0)
-        assert len(subscription._waiting) == 0
+        assert subscription._turns.count == 0
     assert sorted(int(m.body) for m in received) == list(range(1000))
     for number in (0, 1):
         positions = [m.position for m in received if m.lane == (source.target, number)]
