@@ -805,6 +805,14 @@ def test_a_batch_with_one_operation_counts_all_its_messages(broker: MemoryBroker
     assert [operation.count for operation in captured.operations] == [8]
 
 
+def test_the_span_of_a_message_is_called_as_in_the_go_original(broker: MemoryBroker) -> None:
+    publish(broker, "1")
+    with observe.capture() as captured, driven(Consumer("c", orders(broker), lambda message: None)):
+        drain(orders(broker))
+    (span,) = captured.spans
+    assert (span.name, span.tags["component"]) == ("memory-consumer orders", "memory-consumer")
+
+
 def test_of_one_key_a_batch_has_only_the_newest(broker: MemoryBroker) -> None:
     name = uuid.uuid4().hex
     seen: list[list[tuple[str | None, bytes]]] = []
