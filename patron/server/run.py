@@ -55,6 +55,7 @@ class RunState:
     status: int = 0
     stopping: bool = False
     reloading: bool = False
+    retiring: set[int] = field(default_factory=set)  # process ids, of workers that a reload replaces
     graceful_timeout: int = 0
     not_before: float = 0.0
     deaths: deque[float] = field(default_factory=deque)
@@ -162,6 +163,7 @@ def _when_ready(server: Any) -> None:
     server.handle_hup = partial(_handle_hup, server)
     server.setup = partial(_setup, server)
     server.stop = partial(_stop, server)
+    server.manage_workers = partial(_manage_workers, server)
     server.spawn_workers = partial(_spawn_workers, server)
     server.spawn_worker = partial(_spawn_worker, server)
 
@@ -250,11 +252,28 @@ def _setup(server: Any, app: Any) -> None:
         server.cfg.set("graceful_timeout", 0)  # do not wait for the old workers: see _reload
 
 
+def _manage_workers(server: Any) -> None:
+    """Called at least once a second, and by a reload: the old workers serve until the new ones do."""
+    run = state()
+    run.retiring &= server.WORKERS.keys()
+    fresh = [worker.patron_slot for pid, worker in server.WORKERS.items() if pid not in run.retiring]
+    if run.retiring:
+        if len(fresh) < server.num_workers or not run.board.serving(fresh):
+            server.spawn_workers()
+            return
+        server.log.info("The new workers serve, these end: %s", sorted(run.retiring))
+        run.retiring.clear()
+    Arbiter.manage_workers(server)
+
+
 def _spawn_workers(server: Any) -> None:
     """Called at least once a second while a worker is missing."""
     run = state()
-    if time.monotonic() >= run.not_before and run.board.ended() is None and run.board.free_slots():
-        Arbiter.spawn_workers(server)
+    if time.monotonic() < run.not_before or run.board.ended() is not None:
+        return
+    missing = server.num_workers - len(server.WORKERS.keys() - run.retiring)
+    for _ in range(min(missing, run.board.free_slots())):
+        server.spawn_worker()
 
 
 def _spawn_worker(server: Any) -> int:
@@ -271,7 +290,8 @@ def _handle_hup(server: Any) -> None:
     try:
         fresh = _inspect(partial(_stop_is_waiting, server)) if _inspect is not None else run.inspection
     except PatronError as error:
-        _refuse_reload(server, error)
+        if not _stop_is_waiting(server):  # it was given up for that
+            _refuse_reload(server, error)
         return
     if fresh.workers > run.board.free_slots():
         _refuse_reload(server, ConfigError(f"{fresh.workers} workers: too many old ones have not ended yet"))
@@ -290,9 +310,10 @@ def _reload(server: Any, run: RunState) -> None:
     """
     Gunicorn's reload, without its wait for the old workers, during which it is deaf to signals.
 
-    They keep their own budget, and the arbiter's loop reaps them like any other.
+    They serve until the new ones do, keep their own budget then, and the arbiter's loop reaps them like any other.
     """
-    settings = server.app.cfg
+    settings, retiring = server.app.cfg, run.retiring
+    run.retiring = set(server.WORKERS)
     sys.modules.pop("patron.gunicorn", None)  # imported again, it computes its settings again
     run.reloading = True
     try:
@@ -300,7 +321,7 @@ def _reload(server: Any, run: RunState) -> None:
     except SystemExit:  # gunicorn's answer to a settings file that it cannot load
         if os.getpid() != server.pid:
             raise  # a worker that was forked in there, and has ended
-        server.app.cfg = settings
+        server.app.cfg, run.retiring = settings, retiring
         server.log.error("Reload refused, the old settings stay")
     finally:
         run.reloading = False

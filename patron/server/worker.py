@@ -191,7 +191,7 @@ class PatronWorker(AnsweringWorker):
         deadline = time.monotonic() + grace
         self.live.begin_stop()
         if self._orphan:
-            self._close_listeners()
+            self._close_listeners(take_backlog=False)
         elif not self._now:
             self._serve_until(min(deadline, time.monotonic() + self.live.service.process.drain))
         self._stop_intakes(deadline)
@@ -206,26 +206,23 @@ class PatronWorker(AnsweringWorker):
             self._accept_what_fits()
 
     def _stop_intakes(self, deadline: float) -> None:
-        self._take_backlog()
-        self.set_accept_enabled(False)
-        self._close_listeners()
+        self._close_listeners(take_backlog=not self._now)
         self.live.stop(deadline)
         self.end_soon(deadline)
 
-    def _take_backlog(self) -> None:
-        """Take the connections that the kernel has accepted for us: closing the listener would reset them."""
-        if self._orphan or self._now:
-            return
-        for listener in self.sockets:
-            waits = self.nr_conns < self.worker_connections
-            while waits and select.select([listener], [], [], 0)[0]:
-                waits = self.accept(listener) and self.nr_conns < self.worker_connections
-
-    def _close_listeners(self) -> None:
+    def _close_listeners(self, *, take_backlog: bool) -> None:
         self.set_accept_enabled(False)
         for listener in self.sockets:
-            listener.close()
+            if take_backlog:
+                self._take_backlog(listener)
+            listener.close()  # at once: who comes between the two is reset
         self.sockets = []
+
+    def _take_backlog(self, listener: Any) -> None:
+        """Take the connections that the kernel has accepted for us: closing the listener would reset them."""
+        waits = self.nr_conns < self.worker_connections
+        while waits and select.select([listener], [], [], 0)[0]:
+            waits = self.accept(listener) and self.nr_conns < self.worker_connections
 
     def _until(self, done: Any, deadline: float) -> None:
         while not done() and (left := deadline - time.monotonic()) > 0:
