@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import secrets
+import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -62,7 +63,22 @@ def _answered(handler: Callable[[_Query], Page], environ: dict[str, Any]) -> Pag
     try:
         return handler(_Query(environ))
     except HTTPError as error:
-        return Page(STATUS_LINES[error.status], TEXT, str(error.payload).encode(), (_GO,))
+        headers = (_GO, *error.headers.items())
+        return Page(STATUS_LINES[error.status], TEXT, str(error.payload).encode(), headers)
+
+
+def _gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """
+    A function that tells whether the client has closed its side of the connection.
+
+    Only gunicorn's workers, ours among them, let an application look at its connection.
+    """
+    sock = environ.get("gunicorn.socket")
+    if sock is None or not hasattr(select, "POLLRDHUP"):
+        return lambda: False
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return lambda: bool(poll.poll(0))
 
 
 class _Query:
@@ -70,6 +86,7 @@ class _Query:
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self.head = environ["REQUEST_METHOD"] == "HEAD"
+        self.gone = _gone(environ)
         self.root = environ.get("SCRIPT_NAME", "")
         self._deadline = deadline_of(environ, None, time.monotonic())
         try:
@@ -174,10 +191,14 @@ class _Desk:
         if query.head:  # nobody waits for a profile to see its head
             return Page("200 OK", _TYPES[form], b"", (_GO,))
         desk = self._profiler
-        profile = desk.take_all(wanted) if isinstance(worker, str) else desk.take(wanted, worker)
-        profile.comments.insert(0, f"service {self._name}")
-        name = f"{self._name}-{wanted.kind}"
-        return _WRITERS[form](profile, name)
+        if isinstance(worker, str):
+            profile = desk.take_all(wanted, query.gone)
+        else:
+            profile = desk.take(wanted, worker, query.gone)
+        profile.comments = [f"service {self._name}", *profile.comments, *profile.missing]
+        page = _WRITERS[form](profile, f"{self._name}-{wanted.kind}")
+        missing = (("X-Profile-Missing", reason) for reason in profile.missing)
+        return page._replace(headers=(*page.headers, *missing))
 
     def index(self, prefix: str, query: _Query) -> Page:
         query.only()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -17,10 +18,17 @@ from patron.profiling.post import Post
 
 __all__ = ["Profiler", "Wanted"]
 
-#: Seconds that another worker may take beyond those of the profile: to notice, and to put it together.
-PATIENCE = 60.0
-#: Seconds between two looks for its answer.
-_LOOK = 0.05
+#: Seconds that another worker may take to notice that it is asked: it looks twice a second.
+NOTICE = 5.0
+#: Seconds that it may take beyond those of the profile, to put it together.
+PATIENCE = 5.0
+#: The same for a heap: millions of blocks take a second each.
+HEAP_PATIENCE = 30.0
+#: Seconds between two looks for its answer, and between two looks whether somebody still waits for a profile.
+_LOOK, _GLANCE = 0.05, 0.25
+
+#: Whether the one who wants a profile has gone away.
+Gone = Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +49,25 @@ class Wanted:
     hz: float = 100.0
     frames: int = 16
     collect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What another worker is asked, until when (monotonic seconds) it has to notice, and to answer."""
+
+    worker: int
+    process: int
+    name: str
+    noticed_by: float
+    answered_by: float
+
+
+class _Silent(ServiceUnavailable):
+    """A worker that does not answer, or has ended."""
+
+
+def _nobody_goes() -> bool:
+    return False
 
 
 class Profiler:
@@ -69,85 +96,110 @@ class Profiler:
         """Number → process id of this worker and of every other that can be asked."""
         return dict(sorted({**self._workers(), self.own: os.getpid()}.items()))
 
-    def take(self, wanted: Wanted, worker: int | None = None) -> Profile:
+    def take(self, wanted: Wanted, worker: int | None = None, gone: Gone = _nobody_goes) -> Profile:
         """
-        The profile of *worker*; None is this one. Blocks for as long as it takes, less when the service stops.
+        The profile of *worker*; None is this one.
+
+        Blocks for as long as it takes, less when the service stops, or when *gone*, which is asked four
+        times a second, says that nobody waits for it.
 
         Raises:
             Conflict: that worker takes one already, or cannot take this one; the payload says why.
             NotFound: there is no such worker.
-            ServiceUnavailable: the worker died meanwhile, or stops.
+            ServiceUnavailable: the worker died meanwhile, stops, or does not answer in time.
         """
         if worker is None or worker == self.own:
-            return self._signed(self._take(wanted))
-        return self._fetch(worker, self._ask(wanted, worker), wanted.seconds)
-
-    def take_all(self, wanted: Wanted) -> Profile:
-        """One profile of all workers at the same time, as `take`; its samples have the label ``worker``."""
-        asked: dict[int, str] = {}
+            return self._signed(self._take(wanted, gone))
+        question = self._ask(wanted, worker)
         try:
-            for worker in self.workers().keys() - {self.own}:
-                asked[worker] = self._ask(wanted, worker)
-            whole = self.take(wanted)
-            whole.label("worker", str(self.own))
-            for worker, question in asked.items():
-                part = self._fetch(worker, question, 0.0)
-                part.label("worker", str(worker))
-                whole.merge(part)
+            return self._fetch(question, gone)
         finally:
-            for question in asked.values():
+            self._forget(question)
+
+    def take_all(self, wanted: Wanted, gone: Gone = _nobody_goes) -> Profile:
+        """
+        One profile of all workers at the same time, as `take`; its samples have the label ``worker``.
+
+        Workers that die meanwhile, or do not answer in time, are named as missing in it.
+        """
+        asked: list[_Question] = []
+        try:
+            asked += [self._ask(wanted, worker) for worker in self.workers().keys() - {self.own}]
+            whole = self.take(wanted, gone=gone)
+            whole.label("worker", str(self.own))
+            for question in asked:
+                self._add(whole, question, gone)
+        finally:
+            for question in asked:
                 self._forget(question)
         return whole
+
+    def _add(self, whole: Profile, question: _Question, gone: Gone) -> None:
+        try:
+            part = self._fetch(question, gone)
+        except _Silent as error:
+            whole.missing.append(f"left out: {str(error.payload).strip()}")
+            return
+        part.label("worker", str(question.worker))
+        whole.merge(part)
 
     def _signed(self, profile: Profile) -> Profile:
         profile.comments.append(f"worker {self.own}, process {os.getpid()}")
         return profile
 
-    def _take(self, wanted: Wanted) -> Profile:
+    def _take(self, wanted: Wanted, gone: Gone) -> Profile:
         if wanted.kind == "threads":
             return threads.snapshot()
-        if not _one_at_a_time.acquire(blocking=False):
-            raise Conflict(f"worker {self.own} takes a profile already: try again when that is done\n")
+        if not _turn.lock.acquire(blocking=False):
+            left = max(1, math.ceil(_turn.ends - time.monotonic()))
+            raise Conflict(
+                f"worker {self.own} takes a profile already: try again in {left} s\n",
+                headers={"Retry-After": str(left)},
+            )
         try:
-            return _TAKERS[wanted.kind](wanted, self._stop.wait)
+            _turn.ends = time.monotonic() + wanted.seconds
+            return _TAKERS[wanted.kind](wanted, _Wait(self._stop, gone))
         finally:
-            _one_at_a_time.release()
+            _turn.lock.release()
 
     # The other workers.
 
-    def _ask(self, wanted: Wanted, worker: int) -> str:
-        """Leave the question for *worker*; returns the name that it goes by."""
+    def _ask(self, wanted: Wanted, worker: int) -> _Question:
+        """Leave the question for *worker*."""
         process = self.workers().get(worker)
         if process is None or self._post is None:
             known = ", ".join(map(str, self.workers()))
             raise NotFound(f"there is no worker {worker}: use one of {known}, or all\n")
-        return self._post.ask(process, asdict(wanted))
+        now = time.monotonic()
+        patience = HEAP_PATIENCE if wanted.kind == "heap" else PATIENCE
+        name = self._post.ask(process, asdict(wanted))
+        return _Question(worker, process, name, now + NOTICE, now + NOTICE + wanted.seconds + patience)
 
-    def _fetch(self, worker: int, question: str, seconds: float) -> Profile:
+    def _fetch(self, question: _Question, gone: Gone) -> Profile:
         assert self._post is not None
-        deadline = time.monotonic() + seconds + PATIENCE
-        try:
-            while (answer := self._post.answer(question)) is None:
-                self._check(worker, question, deadline)
-        finally:
-            self._forget(question)
+        while (answer := self._post.answer(question.name)) is None:
+            self._check(question, gone)
         if "error" in answer:
-            raise HTTPError(answer["error"], status=answer["status"])
+            raise HTTPError(answer["error"], status=answer["status"], headers=answer["headers"])
         return Profile.from_json(answer)
 
-    def _forget(self, question: str) -> None:
+    def _forget(self, question: _Question) -> None:
         assert self._post is not None
-        self._post.forget(question)
+        self._post.forget(question.name)
 
-    def _check(self, worker: int, question: str, deadline: float) -> None:
+    def _check(self, question: _Question, gone: Gone) -> None:
         """Wait a little; raises when there is nothing to wait for."""
+        assert self._post is not None
         if self._stop.wait(_LOOK):
             raise ServiceUnavailable("the service stops\n")
-        process = Post.addressee(question)
-        if self._workers().get(worker) != process:
-            raise ServiceUnavailable(f"worker {worker} (process {process}) has ended meanwhile\n")
-        if time.monotonic() > deadline:
-            raise ServiceUnavailable(f"worker {worker} (process {process}) does not answer\n")
+        if gone():
+            raise ServiceUnavailable("nobody waits for the profile any more\n")
+        who = f"worker {question.worker} (process {question.process})"
+        if self._workers().get(question.worker) != question.process:
+            raise _Silent(f"{who} has ended meanwhile\n")
+        read = self._post.is_read(question.name)
+        if time.monotonic() > (question.answered_by if read else question.noticed_by):
+            raise _Silent(f"{who} does not answer\n")
 
     def poll(self) -> None:
         """Answer what other workers ask; some thread of each worker calls it twice a second, and it returns at once."""
@@ -161,15 +213,17 @@ class Profiler:
 
     def _answer(self, question: str, wanted: Mapping[str, Any]) -> None:
         assert self._post is not None
-        self._post.reply(question, self._result(wanted))
+        post = self._post
+        post.reply(question, self._result(wanted, lambda: not post.is_wanted(question)))
 
-    def _result(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _result(self, wanted: Mapping[str, Any], gone: Gone) -> Mapping[str, Any]:
         try:
-            return self.take(Wanted(**wanted)).to_json()
+            return self.take(Wanted(**wanted), gone=gone).to_json()
         except HTTPError as error:
-            return {"error": error.payload, "status": error.status}
+            return {"error": error.payload, "status": error.status, "headers": error.headers}
         except Exception as error:  # noqa: BLE001 - the edge of the thread: whoever asked is told
-            return {"error": f"the profile failed: {type(error).__name__}: {error}\n", "status": 500}
+            text = f"the profile failed: {type(error).__name__}: {error}\n"
+            return {"error": text, "status": 500, "headers": {}}
 
     # Stopping.
 
@@ -182,8 +236,40 @@ class Profiler:
         return any(thread.is_alive() for thread in list(self._answering))
 
 
-# Held while a profile of this process is taken.
-_one_at_a_time = threading.Lock()
+class _Turn:
+    """Whose turn it is to take a profile of this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held meanwhile; guards the writing of ends
+        self.ends = 0.0  # monotonic seconds
+
+
+_turn = _Turn()
+
+
+class _Wait:
+    """Waits so many seconds; true when the profile is to end now. The thread that takes it owns this."""
+
+    def __init__(self, stop: threading.Event, gone: Gone) -> None:
+        self._stop = stop
+        self._gone = gone
+        self._look = 0.0
+
+    def __call__(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not self._stop.is_set() and not self._is_gone():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._stop.wait(min(left, _GLANCE))
+        return True
+
+    def _is_gone(self) -> bool:
+        now = time.monotonic()
+        if now < self._look:
+            return False
+        self._look = now + _GLANCE
+        return self._gone()
 
 
 def _heap(wanted: Wanted, wait: sampler.Wait) -> Profile:

@@ -40,7 +40,7 @@ class Profile:
     """
     Stacks, each with one number for each of *kinds*; the last kind is the one to look at first.
 
-    Times are nanoseconds; *start* is since 1970. One thread owns it.
+    Times are nanoseconds; *start* is since 1970. *missing* says whose part of it could not be had. One thread owns it.
     """
 
     kinds: tuple[Kind, ...]
@@ -49,6 +49,7 @@ class Profile:
     period_kind: Kind = CPU
     period: int = 0
     comments: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     samples: dict[tuple[Stack, Labels], list[int]] = field(default_factory=dict)
 
     def add(self, stack: Iterable[Frame], values: Iterable[int], **labels: str) -> None:

@@ -21,7 +21,8 @@ class Post:
     """
     Questions and answers in *directory*. Any thread may call.
 
-    A question names the process that is to answer, so that no later worker takes it for its own.
+    A question names the process that is to answer, so that no later worker takes it for its own. Who asked
+    may forget it at any time; who answers can see that.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -47,14 +48,23 @@ class Post:
                     path = self._directory / file
                     with suppress(OSError, ValueError):
                         question = json.loads(path.read_bytes())
-                        path.unlink()
+                        path.rename(path.with_suffix(".read"))
                         yield file.removesuffix(".ask"), question
 
+    def is_read(self, name: str) -> bool:
+        """Whether the addressee has the question *name*."""
+        return not (self._directory / f"{name}.ask").exists()
+
+    def is_wanted(self, name: str) -> bool:
+        """Whether somebody still waits for the answer to the question *name*, which this process has read."""
+        return (self._directory / f"{name}.read").exists()
+
     def reply(self, name: str, answer: Mapping[str, Any]) -> None:
-        """Leave *answer* for the one who asked."""
+        """Leave *answer* for the one who asked, unless nobody waits for it any more."""
         with suppress(OSError):  # the run has ended, and its directory with it
             self._sweep()
-            self._write(f"{name}.done", answer)
+            if self.is_wanted(name):
+                self._write(f"{name}.done", answer)
 
     def answer(self, name: str) -> Any:
         """The answer to the question *name*; None when it is not there yet."""
@@ -65,7 +75,7 @@ class Post:
 
     def forget(self, name: str) -> None:
         """Remove the question and its answer."""
-        for file in (f"{name}.ask", f"{name}.done"):
+        for file in (f"{name}.ask", f"{name}.read", f"{name}.done"):
             (self._directory / file).unlink(missing_ok=True)
 
     def _write(self, file: str, content: Mapping[str, Any]) -> None:

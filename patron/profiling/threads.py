@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from patron.profiling.model import Kind, Profile, Stack
+from patron.profiling.report import one_line
 from patron.profiling.stacks import Stacks, current
 
 __all__ = ["dump", "snapshot"]
@@ -30,6 +31,7 @@ def snapshot() -> Profile:
 def dump(profile: Profile) -> Iterator[str]:
     """*profile*, made by `snapshot`, as text with the lines of the source."""
     yield f"{len(profile.samples)} threads\n"
+    yield from (f"{one_line(reason)}\n" for reason in profile.missing)
     for stack, pairs in profile.samples:
         labels = dict(pairs)
         worker = f" worker {labels['worker']}" if "worker" in labels else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 import threading
 import tracemalloc
@@ -167,6 +168,7 @@ def test_the_command_line_is_told():
 
 
 SAMPLES = "patron.profiling.sampler.sample"
+WAITS = "patron.profiling.desk._Wait.__call__"
 
 
 def test_one_profile_is_taken_at_a_time():
@@ -177,13 +179,30 @@ def test_one_profile_is_taken_at_a_time():
         until(lambda: SAMPLES in ask("threads?format=collapsed", served).text)
         for path in ("profile?seconds=1", "heap?seconds=1"):
             second = ask(path, served)
+            left = second.headers["Retry-After"]
+            assert 1 <= int(left) <= 60
             assert (second.status_code, second.text) == (
                 409,
-                "worker 0 takes a profile already: try again when that is done\n",
+                f"worker 0 takes a profile already: try again in {left} s\n",
             )
         profiler.stop()
         assert first.result().status_code == 200
     assert ask("profile?seconds=1", served).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["profile?seconds=300", "profile?seconds=300&mode=wall", "heap?seconds=300"])
+def test_a_profile_ends_when_its_client_has_gone(path):
+    ours, theirs = socket.socketpair()
+    served = client()
+    with ours, theirs, ThreadPoolExecutor() as pool:
+        answer = pool.submit(
+            served.get, f"/debug/pprof/{path}", environ_base={**LOCAL, "gunicorn.socket": ours}
+        )
+        until(lambda: WAITS in ask("threads?format=collapsed", served).text)
+        theirs.sendall(b"GET /another")
+        assert ask("heap?seconds=1", served).status_code == 409
+        theirs.close()
+        assert answer.result().status_code == 200  # of the seconds that it was waited for
 
 
 @pytest.mark.parametrize("path", ["profile?seconds=300", "heap?seconds=300", "threads", "cmdline", ""])

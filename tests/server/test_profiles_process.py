@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -164,18 +165,49 @@ def test_threads_and_heap_of_the_other_worker(shop: ServiceProcess) -> None:
 def test_a_worker_that_dies_meanwhile_is_told(shop: ServiceProcess) -> None:
     processes = known(shop)
     with ThreadPoolExecutor() as pool:
-        waiting = asked(shop, pool, "profile?seconds=3&worker=all")
+        waiting = asked(shop, pool, "profile?seconds=5&worker=all&format=text")
         # The one whose thread is not of the HTTP pool takes its profile for the other one.
         found: set[int] = set()
         shop.until(lambda: found.update(sampling(shop, "patron-profile")) or found)
         [other] = found
         os.kill(processes[other], signal.SIGKILL)
         answer = waiting.result()
-    text = f"worker {other} (process {processes[other]}) has ended meanwhile\n"
-    assert (answer.status, answer.body.decode()) == (503, text)
+    text = f"worker {other} (process {processes[other]}) has ended meanwhile"
+    assert (answer.status, answer.headers["X-Profile-Missing"]) == (200, f"left out: {text}")
+    assert text in answer.body.decode()
     shop.until(lambda: messages(shop) == [], what="no message left")
     assert processes[other] not in known(shop).values()
     assert shop.get(f"{PAGES}/profile?seconds=1&worker=all", timeout=40).status == 200
+
+
+def test_a_worker_that_hangs_is_left_out_and_holds_no_thread_for_long(shop: ServiceProcess) -> None:
+    processes = known(shop)
+    with ThreadPoolExecutor() as pool:
+        stopped = max(processes)
+        os.kill(processes[stopped], signal.SIGSTOP)
+        try:
+            alone = asked(shop, pool, f"threads?worker={stopped}")
+            dump, folded = (asked(shop, pool, f"threads?worker=all{f}") for f in ("", "&format=collapsed"))
+            text = f"worker {stopped} (process {processes[stopped]}) does not answer"
+            assert (alone.result().status, alone.result().body.decode()) == (503, f"{text}\n")
+            assert f"threads\nleft out: {text}\n\nthread " in dump.result().body.decode()
+            for answer in (dump.result(), folded.result()):
+                assert (answer.status, answer.headers["X-Profile-Missing"]) == (200, f"left out: {text}")
+                assert b"MainThread" in answer.body
+        finally:
+            os.kill(processes[stopped], signal.SIGCONT)
+    shop.until(lambda: messages(shop) == [], what="no message left")
+
+
+def test_profiles_end_in_every_worker_when_their_client_has_gone(shop: ServiceProcess) -> None:
+    processes = known(shop)
+    with socket.create_connection(("127.0.0.1", shop.port)) as client:
+        client.sendall(
+            f"GET {PAGES}/profile?seconds=300&worker=all HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
+        shop.until(lambda: sampling(shop) == set(processes), what="profiles of both")
+    shop.until(lambda: sampling(shop) == set(), what="no profile any more")
+    shop.until(lambda: messages(shop) == [], what="no message left")
 
 
 def test_a_worker_takes_one_profile_at_a_time_until_the_end_of_the_service_ends_it(
@@ -186,10 +218,10 @@ def test_a_worker_takes_one_profile_at_a_time_until_the_end_of_the_service_ends_
         waiting = [asked(service, pool, f"profile?seconds=60&worker={number}") for number in processes]
         service.until(lambda: sampling(service) == set(processes))
         refused = [asked(service, pool, f"profile?seconds=1&worker={number}") for number in processes]
-        assert [(answer.result().status, answer.result().body.decode()) for answer in refused] == [
-            (409, f"worker {number} takes a profile already: try again when that is done\n")
-            for number in processes
-        ]
+        for number, answer in zip(processes, refused, strict=True):
+            left = answer.result().headers["Retry-After"]
+            text = f"worker {number} takes a profile already: try again in {left} s\n"
+            assert (answer.result().status, answer.result().body.decode()) == (409, text)
         service.signal(signal.SIGTERM)
         assert service.wait() == 0
         assert {answer.result().status for answer in waiting} <= {200, 503}
