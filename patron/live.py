@@ -174,6 +174,17 @@ class LiveService:
 
     # Being asked.
 
+    def serving(self) -> bool:
+        """Whether this worker has started, and does not end."""
+        return self.started.is_set() and not self.draining
+
+    def others_serve(self) -> bool:
+        """Whether another worker of the run takes requests."""
+        if self.slot is None:
+            return False
+        others = (state for state in self.slot.board.states() if state.slot != self.slot.index)
+        return any(state.serving and state.age <= STALE_AFTER for state in others)
+
     def local_verdict(self) -> Verdict:
         """Whether this worker is ready, without the custom checks."""
         if self.draining:
@@ -244,6 +255,7 @@ class LiveService:
         verdict = self.local_verdict()
         self.slot.publish(
             ready=verdict.ok,
+            serving=self.serving(),
             reasons=verdict.reasons,
             draining=self.draining,
             components=tuple(self.supervisor.describe()),

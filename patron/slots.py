@@ -9,7 +9,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,15 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """What one worker last said of itself. *age* is the seconds since then."""
+    """
+    What one worker last said of itself. *age* is the seconds since then.
+
+    It is *serving* from the end of its start until it drains, ready or not.
+    """
 
     slot: int
     pid: int
+    serving: bool
     ready: bool
     reasons: tuple[str, ...]
     draining: bool
@@ -130,6 +135,10 @@ class Board:
         """What each worker last said; one that has said nothing yet is not ready."""
         return [self._state(slot) for slot in range(self.count) if self._phase(slot) == _TAKEN]
 
+    def serving(self, slots: Iterable[int]) -> bool:
+        """Whether all the workers in *slots* serve."""
+        return all(self._phase(slot) == _TAKEN and self._state(slot).serving for slot in slots)
+
     def missing(self) -> int:
         """How many of the expected workers were never started so far."""
         expected, taken = self._counts()
@@ -161,10 +170,11 @@ class Board:
     def _state(self, slot: int) -> WorkerState:
         record = self._read(slot)
         if record is None:
-            return WorkerState(slot, 0, False, ("a worker is starting",), False, (), 0.0)
+            return WorkerState(slot, 0, False, False, ("a worker is starting",), False, (), 0.0)
         return WorkerState(
             slot,
             int(record["pid"]),
+            bool(record["serving"]),
             bool(record["ready"]),
             tuple(record["reasons"]),
             bool(record["draining"]),
@@ -208,6 +218,7 @@ class Slot:
         self,
         *,
         ready: bool,
+        serving: bool = True,
         reasons: tuple[str, ...] = (),
         draining: bool = False,
         components: tuple[Mapping[str, Any], ...] = (),
@@ -216,6 +227,7 @@ class Slot:
         record = {
             "pid": os.getpid(),
             "at": time.monotonic(),
+            "serving": serving,
             "ready": ready,
             "reasons": reasons,
             "draining": draining,

@@ -18,6 +18,7 @@ version is taken over by making that test pass again.
 ``Worker.PIPE``, ``set_wakeup_fd``       a byte arrives there at every signal
 ``Arbiter.handle_hup``, ``handle_int``   found by name on the instance, run in the arbiter's loop
 ``Arbiter.setup``, ``stop``              called on the instance
+``Arbiter.manage_workers``               called on the instance at least once a second, and by a reload
 ``Arbiter.spawn_worker``                 called on the instance; forks, and returns only in the parent
 ``Arbiter.spawn_workers``                called by the arbiter's loop at least once a second
 ``glogging.Logger.setup``                sets the handlers of ``error_log``, marked ``_gunicorn``

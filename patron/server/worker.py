@@ -128,9 +128,9 @@ class PatronWorker(AnsweringWorker):
             self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
         )
         self.poller.register(self.PIPE[0], selectors.EVENT_READ, self._drain_wakeups)
-        self.set_accept_enabled(True)
         self.live.port = _port(self.sockets)
         self.live.start()
+        self._accept_what_fits()
         while self.alive:
             self._turn(1.0)
             self._handle_signals()
@@ -141,7 +141,11 @@ class PatronWorker(AnsweringWorker):
 
     def _accept_what_fits(self) -> None:
         self.make_room()
-        self.set_accept_enabled(self.nr_conns < self.worker_connections)
+        self.set_accept_enabled(self.nr_conns < self.worker_connections and self._is_wanted())
+
+    def _is_wanted(self) -> bool:
+        """While it starts, a worker answers 503 and health checks: not when others could answer in its place."""
+        return self.live.started.is_set() or not self.live.others_serve()
 
     def _turn(self, timeout: float) -> None:
         self.notify()
@@ -206,7 +210,7 @@ class PatronWorker(AnsweringWorker):
             self._accept_what_fits()
 
     def _stop_intakes(self, deadline: float) -> None:
-        self._close_listeners(take_backlog=not self._now)
+        self._close_listeners(take_backlog=not self._now and self._is_wanted())
         self.live.stop(deadline)
         self.end_soon(deadline)
 

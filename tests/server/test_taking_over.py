@@ -1,0 +1,155 @@
+"""Workers that start while others serve: nobody who could be answered is told to come again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import ServiceProcess
+
+pytestmark = pytest.mark.server
+
+MODULE = """
+    import os
+    import time
+    from pathlib import Path
+
+
+    def pool():
+        while Path("slow.txt").exists():
+            with open("starting.txt", "a") as file:
+                file.write(f"{os.getpid()} ")
+            time.sleep(0.05)
+        return "pool"
+
+
+    def who(request, pool):
+        return {"pid": os.getpid()}
+"""
+CONFIG = """
+    name: shop
+    workers: 2
+    resources: {pool: "shop:pool"}
+    http:
+      routes:
+        - {method: GET, path: /who, processor: "shop:who"}
+"""
+
+
+@contextmanager
+def starts_hang(service: ServiceProcess) -> Iterator[None]:
+    """Meanwhile no worker ends its start."""
+    flag = service.folder / "slow.txt"
+    flag.touch()
+    yield
+    flag.unlink()
+
+
+def until_starting(service: ServiceProcess, number: int, but: set[int]) -> set[int]:
+    """Wait until *number* workers other than *but* open their resources; all of them."""
+    starting = service.folder / "starting.txt"
+
+    def found() -> set[int]:
+        return {int(pid) for pid in starting.read_text().split()} - but if starting.exists() else set()
+
+    service.until(lambda: len(found()) == number, 15, f"{number} workers are starting")
+    return found()
+
+
+def who(service: ServiceProcess, number: int = 40) -> set[int]:
+    """The workers that answer *number* requests, each with 200."""
+    answers = [service.get("/who") for _ in range(number)]
+    assert {answer.status for answer in answers} == {200}
+    return {json.loads(answer.body)["pid"] for answer in answers}  # type: ignore[attr-defined]
+
+
+def until_serve(service: ServiceProcess, workers: set[int]) -> None:
+    service.until(
+        lambda: who(service, 5) <= workers and set(service.workers()) == workers, 15, f"{workers} serve"
+    )
+
+
+def test_the_old_workers_serve_until_the_new_ones_have_started(service: ServiceProcess) -> None:
+    service.write(MODULE, CONFIG)
+    service.start()
+    old = set(service.workers())
+    with starts_hang(service):
+        service.signal(signal.SIGHUP)
+        new = until_starting(service, 2, old)
+        assert who(service) <= old
+    until_serve(service, new)
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+
+
+def test_a_new_worker_that_dies_while_it_starts_is_replaced_and_the_old_ones_go_on(
+    service: ServiceProcess,
+) -> None:
+    service.write(MODULE, CONFIG)
+    service.start()
+    old = set(service.workers())
+    with starts_hang(service):
+        service.signal(signal.SIGHUP)
+        dead = min(until_starting(service, 2, old))
+        os.kill(dead, signal.SIGKILL)
+        new = until_starting(service, 2, old | {dead})
+        assert who(service) <= old
+    until_serve(service, new)
+
+
+def test_a_second_reload_replaces_the_workers_that_never_started(service: ServiceProcess) -> None:
+    service.write(MODULE, CONFIG)
+    service.start()
+    old = set(service.workers())
+    with starts_hang(service):
+        service.signal(signal.SIGHUP)
+        hanging = until_starting(service, 2, old)
+        service.signal(signal.SIGHUP)
+        new = until_starting(service, 2, old | hanging)
+        assert who(service) <= old
+    until_serve(service, new)
+
+
+def test_a_worker_that_starts_in_the_place_of_a_dead_one_leaves_the_requests_to_the_other(
+    service: ServiceProcess,
+) -> None:
+    service.write(MODULE, CONFIG)
+    service.start()
+    dead, alive = service.workers()
+    with starts_hang(service):
+        os.kill(dead, signal.SIGKILL)
+        [new] = until_starting(service, 1, {dead, alive})
+        assert who(service) == {alive}
+    until_serve(service, {alive, new})
+
+
+def test_a_worker_that_is_left_alone_answers_while_it_starts(service: ServiceProcess) -> None:
+    service.write(MODULE, CONFIG)
+    service.start()
+    dead, alive = service.workers()
+    with starts_hang(service):
+        os.kill(dead, signal.SIGKILL)
+        until_starting(service, 1, {dead, alive})
+        os.kill(alive, signal.SIGKILL)
+        service.until(lambda: service.get("/alive").status == 200, what="answered")
+        assert service.get("/who").status == 503
+    service.until_ready()
+    assert who(service)
+
+
+def test_a_stop_while_new_workers_start_ends_all_of_them(service: ServiceProcess) -> None:
+    service.write(MODULE, CONFIG + "    grace: 2")
+    service.start()
+    with starts_hang(service):
+        service.signal(signal.SIGHUP)
+        until_starting(service, 2, set())
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 1  # the start was abandoned
+    assert "opening resource pool" in service.output()
