@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from patron.cache._pause import Pause
+from patron.cache._redis_bounded import bounded
 from patron.cache._redis_url import shown
 from patron.cache.metrics import METRIC_SET
 from patron.errors import CacheError, ConfigError, MissingExtra
@@ -138,7 +139,7 @@ def _settings(options: Options) -> tuple[Any, dict[str, Any]]:
     try:
         from redis import ConnectionPool
         from redis.backoff import NoBackoff
-        from redis.connection import parse_url
+        from redis.connection import Connection, parse_url
         from redis.exceptions import RedisError
         from redis.retry import Retry
     except ImportError as error:
@@ -156,6 +157,7 @@ def _settings(options: Options) -> tuple[Any, dict[str, Any]]:
             "retry": Retry(NoBackoff(), 0),
             "max_connections": 2**31,  # there are never more than threads
         }
+        settings["connection_class"] = bounded(settings.get("connection_class", Connection))
         ConnectionPool(**settings).make_connection()
     except TypeError as error:
         raise ConfigError(f"store {shown(options.url)}: an option in the URL is unknown: {error}") from error

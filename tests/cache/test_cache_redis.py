@@ -7,8 +7,10 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Self
 
 import pytest
 from brokers.redis_server import Redis, RedisServer
@@ -195,6 +197,73 @@ def test_an_answer_in_no_protocol_of_redis_is_a_failure_of_the_store() -> None:
             store.get("key")
         store.close()
         server.join()
+
+
+class Trickling:
+    """A way to *server* that lets its answers through byte by byte, with a pause after each; for one connection."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.pause = 0.0
+
+    def __enter__(self) -> Self:
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def _accept(self) -> None:
+        with (
+            self._listener.accept()[0] as self._here,
+            socket.create_connection((self._server.host, self._server.port)) as there,
+            suppress(OSError),
+        ):
+            here = self._here
+            here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._threads.append(threading.Thread(target=self._answer, args=(there, here)))
+            self._threads[1].start()
+            while command := here.recv(65536):
+                there.sendall(command)
+            there.shutdown(socket.SHUT_RDWR)
+            self._threads[1].join()
+
+    def _answer(self, there: socket.socket, here: socket.socket) -> None:
+        with suppress(OSError):
+            while byte := there.recv(1):
+                here.sendall(byte)
+                self._over.wait(self.pause)
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        with suppress(OSError):  # the client has closed it, as it should
+            self._here.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+
+def test_an_answer_that_trickles_costs_one_time_out_and_not_one_for_each_piece(redis: RedisServer) -> None:
+    """Each piece comes soon enough, and it would be 20 seconds until all were there."""
+    fill = RedisStore(redis.url, "trickling", timeout=10, connect_timeout=10)
+    fill.set("key", b"x" * 400, 60)
+    with Trickling(redis) as way:
+        store = RedisStore(way.url, "trickling", timeout=1, connect_timeout=10)
+        store.get("nothing")  # it is connected
+        way.pause = 0.05
+        with pytest.raises(CacheError, match="GET failed: Timeout reading from"):
+            store.get("key")
+        store.close()
+    fill.close()
+
+
+def test_an_answer_in_pieces_is_one_answer_and_each_one_has_its_own_time(redis: RedisServer) -> None:
+    with Trickling(redis) as way:
+        store = RedisStore(way.url, "trickling", timeout=10, connect_timeout=10)
+        store.set("key", b"hello" * 50, 60)
+        assert [store.get("key") for _ in range(5)] == [b"hello" * 50] * 5
+        store.close()
 
 
 def test_a_script_is_sent_again_when_redis_forgot_it(redis: RedisServer, prefix: str) -> None:
