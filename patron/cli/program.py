@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -18,6 +19,8 @@ from patron.errors import ConfigError, MissingExtra, PatronError
 __all__ = ["program", "run"]
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class _Commands(click.Group):
@@ -85,6 +88,9 @@ def _failed(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, PatronError):
         return _refused(error)
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        problem(f"the output cannot be written: {error.strerror}")
+        return FAILED
     return _bug(error)
 
 

@@ -70,6 +70,8 @@ def parse(text: str, name: str, environ: Mapping[str, str], problems: Problems) 
     """The configuration in *text*; *name* stands for the file in messages. Raises as `read`."""
     try:
         node = _Reader(text, name, environ, problems).document()
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(_unprintable(text, name) or _syntax(error, name)) from None
     except yaml.YAMLError as error:
         raise ConfigError(_syntax(error, name)) from None
     if node is None or node.value is None:
@@ -96,7 +98,7 @@ def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(
             f"{path}: the configuration cannot be read: {error.strerror}: "
             "give a file, or a service in code as module:service"
@@ -109,7 +111,9 @@ def _text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: the file is not UTF-8: byte 0x{data[error.start]:02x}") from None
+        raise ConfigError(
+            f"{path}:{line}: the file is not UTF-8: byte 0x{data[error.start]:02x}: save it as UTF-8"
+        ) from None
 
 
 class _Reader:
@@ -237,6 +241,18 @@ def _syntax(error: yaml.YAMLError, name: str) -> str:
         error
     )
     return f"{where}: this is not YAML: {what}{_hint(what)}"
+
+
+def _unprintable(text: str, name: str) -> str:
+    """The first character that YAML does not allow; the parsers count its position each in its own way."""
+    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if found is None:
+        return ""
+    line = text.count("\n", 0, found.start()) + 1
+    return (
+        f"{name}:{line}: this is not YAML: the character U+{ord(found[0]):04X} must not stand in it: leave it out, "
+        'or write it as an escape in double quotes ("\\x07")'
+    )
 
 
 def _hint(what: str) -> str:

@@ -17,6 +17,7 @@ from patron.config.names import importable_from
 from patron.config.problems import Place, Problems
 from patron.config.reading import INVALID, Entry, Reader
 from patron.config.shapes import shape_of
+from patron.errors import ConfigError
 from patron.service import Inspection, Service
 from patron.supervisor import ProcessSettings
 
@@ -43,6 +44,10 @@ def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Configura
     Raises:
         ConfigError: with one problem for each mistake.
     """
+    if not str(path):
+        raise ConfigError(
+            "the name of the configuration is empty: give a file, or a service as module:service"
+        )
     if described.is_reference(path):
         return _load_described(str(path), environ)
     path = Path(path)

@@ -395,6 +395,14 @@ def test_a_completion_script_is_written(patron, shell):
     assert f"_PATRON_COMPLETE={shell}_complete" in done.stdout
 
 
+def test_the_script_of_zsh_sets_completion_up_where_nobody_has(patron):
+    first, *rest = patron("completion", "zsh").stdout.splitlines()
+    assert first == "#compdef patron"
+    assert rest.index("(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }") < next(
+        number for number, line in enumerate(rest) if "compdef _patron" in line
+    )
+
+
 def test_commands_are_completed(patron):
     done = patron(_PATRON_COMPLETE="bash_complete", COMP_WORDS="patron ch", COMP_CWORD="1")
     assert done.stdout.split() == ["plain,check"]
@@ -438,6 +446,21 @@ def test_a_reader_that_has_gone_is_no_traceback(patron):
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 1
+
+
+def test_an_output_that_is_full_is_no_bug(patron):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "patron", "schema"],
+            cwd=patron.directory,
+            env=patron.environ(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    told = "patron: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 # Colours.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from patron.config import load
 from patron.errors import ConfigError
@@ -61,7 +62,9 @@ def test_an_unquoted_reference_inside_braces_is_explained(world):
 
 def test_bytes_that_are_not_utf8_are_said_with_their_line(world):
     world.path.write_bytes(b"name: shop\nversion: \xff\n")
-    with pytest.raises(ConfigError, match=r"config\.yaml:2: the file is not UTF-8: byte 0xff"):
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml:2: the file is not UTF-8: byte 0xff: save it as UTF-8"
+    ):
         load(world.path, {})
 
 
@@ -134,3 +137,18 @@ def test_an_explicit_tag_of_plain_text_is_allowed(world):
 
 def test_a_key_must_be_a_word(world):
     assert "has a key that is not a word" in world.problem("name: a\n? [x]\n: 1\n")
+
+
+@pytest.mark.parametrize("loader", ["CSafeLoader", "SafeLoader"])
+def test_a_control_character_is_one_line_with_its_place(world, monkeypatch, loader):
+    monkeypatch.setattr("patron.config.document._Loader", getattr(yaml, loader, yaml.SafeLoader))
+    assert world.problem('name: café\nversion: "é\a"\n') == (
+        "config.yaml:2: this is not YAML: the character U+0007 must not stand in it: leave it out, "
+        'or write it as an escape in double quotes ("\\x07")'
+    )
+
+
+@pytest.mark.parametrize(("name", "told"), [("", "is empty"), (".", r"\.: .* Is a directory: give a file")])
+def test_what_is_no_file_at_all_is_told_with_what_to_do(name, told):
+    with pytest.raises(ConfigError, match=told):
+        load(name, {})

@@ -6,6 +6,10 @@ import click
 
 __all__ = ["command"]
 
+# A .zshrc may not have set completion up before; in an autoloaded file the first line says what it is for.
+_ZSH_FIRST = "#compdef patron\n"
+_ZSH_SETS_UP = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n"
+
 
 @click.command(
     short_help="Print the completion script of SHELL.",
@@ -24,4 +28,5 @@ def command(ctx: click.Context, shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # the choices above are the ones that click has
-    click.echo(found(ctx.find_root().command, {}, "patron", "_PATRON_COMPLETE").source())
+    script = found(ctx.find_root().command, {}, "patron", "_PATRON_COMPLETE").source()
+    click.echo(script.replace(_ZSH_FIRST, f"{_ZSH_FIRST}\n{_ZSH_SETS_UP}", 1) if shell == "zsh" else script)
