@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -112,6 +113,7 @@ def _run(inspection: Inspection, inspect: run.Inspect, build: Callable[[], Servi
         sys.stderr.write(f"patron: warning: {warning}\n")
     try:
         check_ports(inspection.ports)
+        _check_run_directory(inspection.run_directory)
     except PatronError as error:
         sys.stderr.write(f"patron: {error}\n")
         sys.exit(1)
@@ -236,7 +238,7 @@ def _inspection_from(data: bytes) -> Inspection:
     return Inspection(**fields)
 
 
-# Ports.
+# Ports, and the run's own directory.
 
 
 def check_ports(ports: tuple[tuple[str, int], ...]) -> None:
@@ -271,3 +273,18 @@ def _advice(error: OSError | OverflowError) -> str:
     if isinstance(error, OSError) and error.errno == errno.EACCES:
         return "choose a port from 1024 on (http.port, PATRON_HTTP_DEFAULT_PORT), or run with the right to use it"
     return "choose an address of this machine (http.host, PATRON_HTTP_HOST)"
+
+
+def _check_run_directory(path: str | None) -> None:
+    """Make the directory at *path* if it is not there, and a file in it for a moment; None: we choose one."""
+    if path is None:
+        return
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ServiceError(
+            f"run_directory {path} cannot be used: {error.strerror}; choose a directory that this user may write to "
+            "(run_directory, PATRON_RUN_DIRECTORY), or none"
+        ) from error

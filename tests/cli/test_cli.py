@@ -108,6 +108,16 @@ def test_an_unknown_option_is_refused(patron):
     assert (done.returncode, "--jsn" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("place", ["/proc/nowhere", "wares.py"])
+def test_a_run_directory_that_cannot_be_used_is_one_line(patron, place):
+    patron.write(f"name: shop\nhttp: {{port: 0}}\nrun_directory: {place}\n")
+    done = patron("run", "config.yaml")
+    assert done.returncode == 1
+    assert re.fullmatch(
+        rf"patron: run_directory {place} cannot be used: .*; choose a directory that .*\n", done.stderr
+    )
+
+
 def test_a_missing_argument_is_refused(patron):
     done = patron("check")
     assert done.returncode == 2
