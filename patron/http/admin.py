@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+import socket
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from patron import encoding
@@ -55,7 +57,7 @@ def endpoints(
         open_pages["/ready"] = (lambda environ: _verdict(admin.ready, "ready"), _everybody)
     if settings.admin == "open":
         open_pages["/metrics"] = (_metrics, _everybody)
-        guard = _debug_guard(settings.debug, debug_authenticator)
+        guard = _debug_guard(settings, debug_authenticator)
         for path, handler in _debug_pages(settings.admin_prefix, admin, name, version).items():
             open_pages[path] = (handler, guard)
     return {
@@ -122,12 +124,15 @@ def _everybody(environ: dict[str, Any]) -> None:
     pass
 
 
-def _debug_guard(debug: str, authenticator: Authenticator | None) -> Guard:
-    if debug == "closed":
+def _debug_guard(settings: HttpSettings, authenticator: Authenticator | None) -> Guard:
+    if settings.debug == "closed":
         return _nobody
     if authenticator is not None:
         return lambda environ: _authenticated(authenticator, environ)
-    return _everybody if debug == "open" else _local
+    if settings.debug == "open":
+        return _everybody
+    own = {name.lower() for name in ("localhost", settings.host, socket.gethostname())}
+    return lambda environ: _local(environ, own)
 
 
 def _nobody(environ: dict[str, Any]) -> None:
@@ -138,12 +143,29 @@ def _authenticated(authenticator: Authenticator, environ: dict[str, Any]) -> Non
     identify(authenticator, Request(environ, {}, environ["PATH_INFO"]))
 
 
-def _local(environ: dict[str, Any]) -> None:
+def _local(environ: dict[str, Any], own: Container[str]) -> None:
     # A forwarding header means that a proxy on this machine asks for somebody else, and an origin that a page of
     # somebody else's does, in a browser on this machine: `cors` may allow it to read what we answer.
     foreign = any(key.startswith("HTTP_X_FORWARDED") or key in _FOREIGN for key in environ)
     if foreign or not _is_loopback(environ.get("REMOTE_ADDR") or ""):
         raise NotFound()
+    if not _names_this_machine(environ.get("HTTP_HOST", ""), own):
+        raise NotFound()
+
+
+def _names_this_machine(host: str, own: Container[str]) -> bool:
+    """
+    Whether a client that asked for *host* knew whom it asked: by an address, or by a name that is our own.
+
+    A page of somebody else's can let its own name mean 127.0.0.1 (DNS rebinding): to a browser on this
+    machine we are then a part of that page, which may read what we answer. Only old clients and
+    tools send no Host.
+    """
+    name = _PORT.sub("", host).lower().removesuffix(".")
+    return not name or name in own or name.endswith(".localhost") or _address(name.strip("[]")) is not None
+
+
+_PORT = re.compile(r":[0-9]*$")
 
 
 _FOREIGN = frozenset(
@@ -160,9 +182,13 @@ _FOREIGN = frozenset(
 
 
 def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
+    parsed = _address(address)
     mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback
+    return parsed is not None and (mapped or parsed).is_loopback
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None

@@ -25,7 +25,7 @@ SHORT = {"X-Request-Timeout-Ms": "600"}
 
 
 def client(**options):
-    settings = {key: options.pop(key) for key in ("debug", "admin_prefix") if key in options}
+    settings = {key: options.pop(key) for key in ("debug", "admin_prefix", "host") if key in options}
     return Client(build(HttpSettings(**settings), name="shop", **options))
 
 
@@ -219,6 +219,35 @@ def test_the_pages_are_as_closed_as_the_rest_of_debug(path):
     guarded = client(debug_authenticator=ApiKey(["k"]))
     assert guarded.get(url, environ_base=LOCAL).status_code == 401
     assert guarded.get(url, headers={"Authorization": "Apikey k", **SHORT}).status_code in (200, 409)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:50000", 200),
+        ("LOCALHOST.", 200),
+        ("shop.localhost", 200),
+        ("127.0.0.1:50000", 200),
+        ("[::1]:50000", 200),
+        ("192.168.1.7", 200),
+        (socket.gethostname(), 200),
+        ("shop.internal:50000", 200),
+        ("", 200),
+        ("evil.example:50000", 404),
+        ("localhost.evil.example", 404),
+        ("evil-localhost", 404),
+        ("127.0.0.1.evil.example", 404),
+    ],
+)
+def test_debug_is_not_there_for_a_page_whose_own_name_means_this_machine(host, status):
+    """A browser on this machine sends the name that it asked for, whatever address that name has now."""
+    served = client(host="shop.internal")
+    environ = {**LOCAL, "HTTP_HOST": host}
+    assert served.get("/debug/pprof/cmdline", environ_overrides=environ).status_code == status
+    assert served.get("/alive", environ_overrides=environ).status_code in (200, 503)
+    guarded = client(debug_authenticator=ApiKey(["k"]))
+    key = {"Authorization": "Apikey k"}
+    assert guarded.get("/debug/pprof/cmdline", environ_overrides=environ, headers=key).status_code == 200
 
 
 @pytest.mark.parametrize("prefix", ["", "/-"])
