@@ -246,6 +246,7 @@ class PatronWorker(AnsweringWorker):
             )
         if errors:
             _log_errors(self.live.service.name, errors)
+            _tell(errors)
         self._finish_telemetry()
         run.slot_of(self).mark_clean(status)
         if abandoned:
@@ -286,6 +287,12 @@ def _log_errors(name: str, errors: list[BaseException]) -> None:
         None if mistakes else ExceptionGroup(f"service {name} failed", [_plain(error) for error in errors])
     )
     log.error("service failed", errors=[str(error) for error in errors], exc_info=group)
+
+
+def _tell(errors: list[BaseException]) -> None:
+    """One plain line for each error, to a person at a terminal, below the lines for machines."""
+    if sys.stderr.isatty():
+        sys.stderr.write("".join(f"patron: {line}\n" for error in errors for line in str(error).splitlines()))
 
 
 def _plain(error: BaseException) -> Exception:

@@ -473,7 +473,7 @@ def test_an_output_that_is_full_is_no_bug(patron):
     assert (done.returncode, done.stderr) == (1, told)
 
 
-# Colours.
+# Colours, and other things that are for a person who looks.
 
 
 def on_a_terminal(patron: Shell, *arguments: str, **environ: str) -> str:
@@ -502,6 +502,16 @@ def test_colours_are_for_terminals_and_never_with_no_color(patron):
     assert "\x1b[" in on_a_terminal(patron, "check", "config.yaml")
     assert "\x1b[" not in on_a_terminal(patron, "check", "config.yaml", NO_COLOR="1")
     assert "\x1b[" not in patron("check", "config.yaml").stdout
+
+
+def test_what_ends_a_service_is_a_plain_line_for_who_looks_and_only_structured_for_others(patron):
+    (patron.directory / "wares.py").write_text("def database(): raise LookupError('no such database')\n")
+    patron.write("name: shop\nhttp: {port: 0}\nresources: {db: 'wares:database'}\n")
+    told = "patron: opening resource db failed: LookupError: no such database"
+    assert on_a_terminal(patron, "run", "config.yaml").splitlines().count(told) == 1
+    done = patron("run", "config.yaml")
+    assert done.returncode == 1
+    assert all(json.loads(line)["srv"] == "shop" for line in (done.stdout + done.stderr).splitlines())
 
 
 def test_one_long_value_makes_no_other_line_of_a_table_wide(capsys: pytest.CaptureFixture[str]) -> None:
