@@ -70,7 +70,8 @@ class Patron:
         debug_authenticator: who may see ``/debug``, wherever the request comes from.
         error_reporter: called with every exception that the application does not handle, and its context.
         http: of these settings only the access log and the admin routes count under another server;
-            *max_body* never does: bodies are Flask's to limit (``MAX_CONTENT_LENGTH``).
+            *max_body* never does: bodies are Flask's to limit (``MAX_CONTENT_LENGTH``). *compression* and *cors*
+            are refused: extensions of Flask's do that.
         log: how to log; without it, logging stays as the application has it.
         trace: which traces are sampled, and where their spans go.
         correlation: where correlation ids come from.
@@ -160,7 +161,17 @@ class FlaskService(Service):
         super().__init__(name, **options)
 
     def _http_problems(self) -> list[str]:
-        return []  # the routes are Flask's, and it has checked them
+        """What would do nothing; the routes are Flask's, and it has checked them."""
+        asked = (
+            (self.http.compression, "compression", "Flask-Compress"),
+            (self.http.cors, "cors", "flask-cors"),
+        )
+        return [
+            f"http.{name} is for Patron's own routes, and the answers of {self._flask.name!r} are Flask's: "
+            f"leave it out, and use {extension}"
+            for setting, name, extension in asked
+            if setting is not None
+        ]
 
     def build_http(self, admin: http.Admin) -> http.HttpApp:
         """The WSGI application of this service: the Flask application, with *admin* behind its admin routes."""

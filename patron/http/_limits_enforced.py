@@ -37,14 +37,18 @@ def buckets(limit: RateLimit, name: str, workers: int, resources: Mapping[str, A
     from patron.http._limits_redis import RedisBuckets
 
     store = open_store(limit.store, resources, prefix=f"{service}:limit")
-    borrowed = isinstance(store, Borrowed)  # then other things may have keys with its prefix, too
+    borrowed = isinstance(
+        store, Borrowed
+    )  # then other things and services may have keys with its prefix, too
     inner = store.store if isinstance(store, Borrowed) else store
     if not isinstance(inner, RedisStore):
         raise ConfigError(
-            f"rate limit: the store {limit.store!r} is a {type(inner).__name__}: a limit is kept in memory or in Redis"
+            f"rate limit: the store {limit.store!r} is a {type(inner).__name__}, which cannot count for several: use "
+            'store "memory" (each worker process counts for itself, no resource is needed), the URL of a Redis '
+            "server, or a resource that is a patron.cache.RedisStore"
         )
     # Buckets of different sizes are different ones, as when the limit was changed by the last deployment.
-    key = f"{'limit:' * borrowed}{name}:{limit.by}:{limit.rate:g}/{limit.per:g}/{limit.tokens}"
+    key = f"{f'{service}:limit:' * borrowed}{name}:{limit.by}:{limit.rate:g}/{limit.per:g}/{limit.tokens}"
     return RedisBuckets(rate, limit.tokens, inner, key, borrowed=borrowed)
 
 

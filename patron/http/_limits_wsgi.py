@@ -47,6 +47,7 @@ class Limited:
                 return [answer.body]
             return application(environ, start_response)
 
+        limited.close = self.close  # type: ignore[attr-defined]  # at the stop of the service that it is a part of
         return limited
 
     def check(self, environ: dict[str, Any]) -> None:

@@ -51,6 +51,7 @@ class HttpApp:
         infos: Sequence[RouteInfo],
         gate: _Gate,
         intakes: Intakes,
+        layers: Sequence[Application] = (),
     ) -> None:
         self.flask = application
         self._views = views
@@ -58,6 +59,7 @@ class HttpApp:
         self._entry = entry
         self._infos = tuple(infos)
         self._gate = gate
+        self._layers = tuple(layers)
         self.intake: Callable[[str, str], Intake] = intakes.of
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -85,13 +87,15 @@ class HttpApp:
         self._gate.open = True
 
     def close(self) -> None:
-        """Close the stores that `start` opened. May be called twice."""
+        """Close the stores that `start` opened, and what middlewares and mounts have open. May be called twice."""
         parts: list[View | Front] = [*self._fronts, *self._views]
-        for part in parts:
+        closing = [(part.view.route.endpoint, part.close) for part in parts]
+        closing += [(repr(layer), layer.close) for layer in self._layers if hasattr(layer, "close")]
+        for name, close in closing:
             try:
-                part.close()
+                close()
             except Exception as error:  # noqa: BLE001 - the others are closed nevertheless
-                log.error("store could not be closed", route=part.view.route.endpoint, exc_info=error)
+                log.error("store could not be closed", route=name, exc_info=error)
 
     def in_flight(self) -> Sequence[Work]:
         """The requests that are being answered now."""
@@ -163,7 +167,8 @@ def build(
         routes: processors.
         blueprints: Flask's own.
         mounts: prefix → WSGI application, which sees the prefix in ``SCRIPT_NAME``.
-        middlewares: ``app -> app`` around everything but the instrumentation, the first one outermost.
+        middlewares: ``app -> app`` around everything but the instrumentation, the first one outermost. If what
+            one returns, or a mounted application, has a method ``close()``, `HttpApp.close` calls it.
         static: folders whose files are served where nothing else answers.
         admin: what the admin routes ask.
         debug_authenticator: who may see ``/debug``, wherever the request comes from.
@@ -199,8 +204,10 @@ def build(
     )
     gate = _Gate(router)
     inner: Application = gate
+    layers = [*mounts.values()]
     for middleware in reversed(tuple(middlewares)):
         inner = middleware(inner)
+        layers.append(inner)
     if settings.compression is not None:
         inner = Compressing(inner, settings.compression)
     return HttpApp(
@@ -211,6 +218,7 @@ def build(
         [*infos, *static_infos(static)],
         gate,
         Intakes(router, settings.max_body, routes),
+        layers[::-1],
     )
 
 

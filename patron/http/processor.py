@@ -103,9 +103,9 @@ class View:
         """Close what `start` opened. May be called twice."""
         layers, self._layers = self._layers, ()
         for layer in layers:
-            close = getattr(layer, "close", None)
-            if close is not None:
-                close()
+            opened: Any = layer.args[0] if isinstance(layer, partial) else layer
+            if hasattr(opened, "close") and not isinstance(opened, type):
+                opened.close()
 
     def around(self, handler: Handler) -> Handler:
         """*handler* behind everything of the chain but the cache and the processor. After `start`."""

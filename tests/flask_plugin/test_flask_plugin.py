@@ -20,7 +20,8 @@ from werkzeug.test import create_environ
 
 from patron import Patron, correlation
 from patron.correlation import CorrelationSettings
-from patron.http import AccessLog, HttpSettings
+from patron.errors import ConfigError
+from patron.http import AccessLog, Compression, Cors, HttpSettings
 from patron.observe import Capture, capture, metrics
 
 HEADER = "X-Correlation-Id"
@@ -504,3 +505,14 @@ def test_one_plug_in_serves_several_applications_as_factories_want() -> None:
     assert [client.get("/name").text for client in clients] == ["first", "second"]
     assert [client.get("/debug/components").json["name"] for client in clients] == ["first", "second"]
     assert [client.get("/debug/components").json["version"] for client in clients] == ["2.0", "2.0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "instead"),
+    [("compression", Compression(), "Flask-Compress"), ("cors", Cors(("https://a.example",)), "flask-cors")],
+)
+def test_what_would_do_nothing_for_the_application_is_refused_with_what_does_it(name, setting, instead):
+    app = flask.Flask("shop")
+    with pytest.raises(ConfigError, match=rf"http\.{name} .*'shop'.* use {instead}"):
+        Patron(app, http=HttpSettings(**{name: setting}))
+    assert "patron" not in app.extensions

@@ -8,11 +8,14 @@ import flask
 import pytest
 from cache_world import Reading, operations
 from werkzeug.test import Client
+from werkzeug.wrappers import Response as Reply
 
 from patron.errors import ConfigError, NotFound
-from patron.http import ApiKey, RouteCache, build, cached, cached_app, get, post
+from patron.http import ApiKey, RateLimit, RouteCache, build, cached, cached_app, get, post
+from patron.http.limits import limited
 from patron.observe import metrics
 from patron.resources import use
+from patron.testing import until
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +168,54 @@ def test_with_max_0_it_is_not_there():
 def test_settings_that_are_none_are_an_error(make):
     with pytest.raises(ConfigError, match="RouteCache"):
         make(30)
+
+
+@pytest.mark.parametrize("kind", ["route", "service", "mount", "limited", "limited mount"])
+def test_at_the_stop_of_a_service_what_its_middlewares_have_open_is_closed(own_redis, kind):
+    settings, limit = RouteCache(max=30, store=own_redis.url), RateLimit(10, store=own_redis.url)
+    view = Reply("x")
+    parts = {
+        "route": {"routes": [get("/x/y", Counting(), middlewares=(cached(settings),))]},
+        "service": {"routes": [get("/x/y", Counting())], "middlewares": [cached_app(settings)]},
+        "mount": {"mounts": {"/x": cached_app(settings)(view)}},
+        "limited": {"routes": [get("/x/y", Counting())], "middlewares": [limited(limit)]},
+        "limited mount": {"mounts": {"/x": limited(limit)(view)}},
+    }[kind]
+    app = build(**parts)
+    app.start({})
+    assert Reading(app).get("/x/y").status_code == 200
+    assert connections(own_redis) == 1
+    app.close()
+    until(lambda: connections(own_redis) == 0)
+    app.close()
+
+
+def connections(server) -> int:
+    listed = server.say("CLIENT", "LIST").decode()
+    return sum("cmd=client" not in line for line in listed.splitlines() if "id=" in line)
+
+
+def test_a_middleware_that_cannot_be_closed_keeps_no_other_from_it():
+    closed = []
+
+    class Layer:
+        """A class is a middleware, too: what it makes is closed."""
+
+        def __init__(self, application) -> None:
+            self._application = application
+
+        def __call__(self, environ, start_response):
+            return self._application(environ, start_response)
+
+        def close(self):
+            closed.append(self)
+            raise RuntimeError("not today")
+
+    app = build(routes=[get("/x", Counting())], middlewares=[Layer, Layer])
+    app.start({})
+    assert Reading(app).get("/x").status_code == 200
+    app.close()
+    assert len(closed) == 2
 
 
 # Around WSGI applications.

@@ -9,6 +9,7 @@ from typing import Any
 import flask
 import pytest
 from brokers.redis_server import Redis, RedisServer
+from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from patron.cache import LRUStore, RedisStore
@@ -162,7 +163,8 @@ def test_a_resource_can_hold_the_limits_and_is_not_closed(serve, redis: RedisSer
 def test_a_resource_that_cannot_hold_limits_is_refused_at_the_start() -> None:
     app = build(routes=[get("/", answer, limits=[in_redis("answers")])])
     with pytest.raises(
-        ConfigError, match="the store 'answers' is a LRUStore: a limit is kept in memory or in Redis"
+        ConfigError,
+        match="the store 'answers' is a LRUStore, which .* store \"memory\" .* URL .* patron.cache.RedisStore",
     ):
         app.start({"answers": LRUStore()})
 

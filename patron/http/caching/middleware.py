@@ -159,6 +159,7 @@ class CachedApp:
             start_response(answer.status, answer.headers)
             return answer.body
 
+        cached.close = self.close  # type: ignore[attr-defined]  # at the stop of the service that it is a part of
         return cached
 
     def _cached_route(self, environ: dict[str, Any]) -> str | None:
