@@ -78,13 +78,13 @@ def new_topic(server: KafkaServer) -> str:
 
 
 @pytest.mark.parametrize("driver", ["kafka-python", "confluent"])
-def test_records_that_go_sends_are_understood(kafka: KafkaServer, driver: Any) -> None:
-    topic = new_topic(kafka)
-    with contextlib.closing(kafka_driver.KafkaProducer(bootstrap_servers=kafka.url)) as producer:
+def test_records_that_go_sends_are_understood(real_kafka: KafkaServer, driver: Any) -> None:
+    topic = new_topic(real_kafka)
+    with contextlib.closing(kafka_driver.KafkaProducer(bootstrap_servers=real_kafka.url)) as producer:
         for sent in KAFKA:
             producer.send(topic, sent.body, sent.key, headers=list(sent.headers))
         producer.flush()
-    source = KafkaSource(topic, f"group-{topic}", brokers=kafka.url, driver=driver)
+    source = KafkaSource(topic, f"group-{topic}", brokers=real_kafka.url, driver=driver)
     received = consumed(source, len(KAFKA))
     for sent, (message, carried) in zip(KAFKA, received, strict=True):
         continues(sent, carried)
