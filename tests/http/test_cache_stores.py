@@ -19,6 +19,7 @@ from patron.http import Response, RouteCache, build, cached, cached_app, get
 from patron.http.caching.entry import Damaged, Entry, Kept, decoded, encoded
 from patron.observe import capture
 from patron.resources import use
+from patron.testing import until
 
 
 class Broken:
@@ -258,3 +259,12 @@ def test_what_a_cache_says_of_itself_has_no_password_and_a_wrong_address_is_refu
     with pytest.raises(ConfigError, match=r"store .*") as refused:
         RouteCache(max=1, store="redis://:secret@localhost:port/0")
     assert "secret" not in str(refused.value)
+
+
+def test_keys_in_redis_have_the_name_of_the_service_once(own_redis) -> None:
+    routes = [get("/x", lambda request: {}, cache=RouteCache(30, store=own_redis.url))]
+    app = build(routes=routes, name="shop")
+    app.start({})
+    until(lambda: Client(app).get("/x").status_code == 200 and own_redis.say("DBSIZE") == b":1\r\n")
+    assert own_redis.say("KEYS", "*").split(b"\r\n")[2].startswith(b"shop:cache:/x:")
+    app.close()

@@ -162,11 +162,19 @@ def test_a_resource_can_hold_the_limits_and_is_not_closed(serve, redis: RedisSer
 
 def test_a_resource_that_cannot_hold_limits_is_refused_at_the_start() -> None:
     app = build(routes=[get("/", answer, limits=[in_redis("answers")])])
-    with pytest.raises(
-        ConfigError,
-        match="the store 'answers' is a LRUStore, which .* store \"memory\" .* URL .* patron.cache.RedisStore",
-    ):
+    wanted = r"'answers' is a LRUStore, which .* store \"memory\" .* URL .* patron\.cache\.RedisStore"
+    with pytest.raises(ConfigError, match=wanted):
         app.start({"answers": LRUStore()})
+
+
+def test_two_services_in_one_resource_count_apart(redis: RedisServer) -> None:
+    shared = RedisStore(redis.url, f"limits-{uuid.uuid4().hex}", timeout=10, connect_timeout=10)
+    for name in ("one", "two"):
+        app = build(routes=[get("/", answer, limits=[in_redis("shared")])], name=name)
+        app.start({"shared": shared})
+        assert statuses(Client(app), "192.0.2.1", "192.0.2.1", "192.0.2.1") == [200, 200, 429]
+    shared.purge()
+    shared.close()
 
 
 def test_while_redis_is_away_requests_are_let_in_and_that_is_counted_and_logged_seldom(
@@ -217,8 +225,6 @@ def test_the_views_of_a_blueprint_can_be_limited(serve) -> None:
 
 
 def test_under_any_wsgi_server_it_answers_by_itself() -> None:
-    from werkzeug.test import Client
-
     bare = limited(ONE)(flask.Flask("bare").wsgi_app)
     client = Client(bare)
     assert [client.get("/").status_code, client.get("/").status_code] == [404, 429]
