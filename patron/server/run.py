@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import stat
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from patron.errors import ConfigError, PatronError
+from patron.errors import ConfigError
 from patron.observe import log, metrics
 from patron.observe.log import LogSettings
 from patron.server.internals import Arbiter, HaltServer
@@ -31,7 +30,18 @@ from patron.slots import Board, Slot
 #: Looks at the service again; gets a function that tells whether to give up, because a stop is waiting.
 Inspect = Callable[[Callable[[], bool]], Inspection]
 
-__all__ = ["Inspect", "RunState", "install_hooks", "prepare", "prepared", "report", "slot_of", "state"]
+__all__ = [
+    "Inspect",
+    "RunState",
+    "inspected_again",
+    "install_hooks",
+    "prepare",
+    "prepared",
+    "replace",
+    "report",
+    "slot_of",
+    "state",
+]
 
 #: Seconds of the waits before a worker that died is replaced: the first at once, then doubling.
 RESPAWN_WAIT, RESPAWN_CAP = 0.5, 8.0
@@ -75,6 +85,22 @@ def prepare(inspection: Inspection, inspect: Inspect | None = None) -> None:
     """Say what is to run; *inspect* looks again, before a reload. Nothing is opened yet."""
     global _inspection, _inspect
     _inspection, _inspect = inspection, inspect
+
+
+def inspected_again(give_up: Callable[[], bool]) -> Inspection:
+    """
+    What would run now: the configuration and its modules, looked at again.
+
+    Raises:
+        PatronError: what is wrong with them, or *give_up* said to.
+    """
+    return _inspect(give_up) if _inspect is not None else prepared()
+
+
+def replace(inspection: Inspection) -> None:
+    """From now on the workers that are forked run *inspection*."""
+    prepare(inspection, _inspect)
+    state().inspection = inspection
 
 
 def prepared() -> Inspection:
@@ -151,6 +177,8 @@ def _chained(ours: Callable[..., None], theirs: Callable[..., Any]) -> Callable[
 
 def _when_ready(server: Any) -> None:
     """The arbiter listens, nothing is forked yet: make what the processes will share."""
+    from patron.server import reloading  # it builds on this module
+
     global _state
     _start_log(prepared())
     directory, lock = _run_directory(prepared())
@@ -160,10 +188,10 @@ def _when_ready(server: Any) -> None:
     )
     _state.board.expect(workers)
     server.handle_int = partial(_stop_gracefully, server)
-    server.handle_hup = partial(_handle_hup, server)
+    server.handle_hup = partial(reloading.handle_hup, server)
     server.setup = partial(_setup, server)
     server.stop = partial(_stop, server)
-    server.manage_workers = partial(_manage_workers, server)
+    server.manage_workers = partial(reloading.manage_workers, server)
     server.spawn_workers = partial(_spawn_workers, server)
     server.spawn_worker = partial(_spawn_worker, server)
 
@@ -252,20 +280,6 @@ def _setup(server: Any, app: Any) -> None:
         server.cfg.set("graceful_timeout", 0)  # do not wait for the old workers: see _reload
 
 
-def _manage_workers(server: Any) -> None:
-    """Called at least once a second, and by a reload: the old workers serve until the new ones do."""
-    run = state()
-    run.retiring &= server.WORKERS.keys()
-    fresh = [worker.patron_slot for pid, worker in server.WORKERS.items() if pid not in run.retiring]
-    if run.retiring:
-        if len(fresh) < server.num_workers or not run.board.serving(fresh):
-            server.spawn_workers()
-            return
-        server.log.info("The new workers serve, these end: %s", sorted(run.retiring))
-        run.retiring.clear()
-    Arbiter.manage_workers(server)
-
-
 def _spawn_workers(server: Any) -> None:
     """Called at least once a second while a worker is missing."""
     run = state()
@@ -279,63 +293,6 @@ def _spawn_workers(server: Any) -> None:
 def _spawn_worker(server: Any) -> int:
     with signals_held_back():
         return int(Arbiter.spawn_worker(server))
-
-
-def _handle_hup(server: Any) -> None:
-    """SIGHUP: the service's own hook in every worker, or gunicorn's reload with a configuration that holds."""
-    run = state()
-    if run.inspection.has_sighup_hook:
-        server.kill_workers(signal.SIGHUP)
-        return
-    try:
-        fresh = _inspect(partial(_stop_is_waiting, server)) if _inspect is not None else run.inspection
-    except PatronError as error:
-        if not _stop_is_waiting(server):  # it was given up for that
-            _refuse_reload(server, error)
-        return
-    if fresh.workers > run.board.free_slots():
-        _refuse_reload(server, ConfigError(f"{fresh.workers} workers: too many old ones have not ended yet"))
-        return
-    prepare(fresh, _inspect)
-    run.inspection = fresh
-    _reload(server, run)
-
-
-def _refuse_reload(server: Any, error: PatronError) -> None:
-    server.log.error("Reload refused, the old configuration stays:")
-    report(error)
-
-
-def _reload(server: Any, run: RunState) -> None:
-    """
-    Gunicorn's reload, without its wait for the old workers, during which it is deaf to signals.
-
-    They serve until the new ones do, keep their own budget then, and the arbiter's loop reaps them like any other.
-    """
-    settings, retiring = server.app.cfg, run.retiring
-    run.retiring = set(server.WORKERS)
-    sys.modules.pop("patron.gunicorn", None)  # imported again, it computes its settings again
-    run.reloading = True
-    try:
-        Arbiter.handle_hup(server)
-    except SystemExit:  # gunicorn's answer to a settings file that it cannot load
-        if os.getpid() != server.pid:
-            raise  # a worker that was forked in there, and has ended
-        server.app.cfg, run.retiring = settings, retiring
-        server.log.error("Reload refused, the old settings stay")
-    finally:
-        run.reloading = False
-        server.cfg.set("graceful_timeout", run.graceful_timeout)
-
-
-def _stop_is_waiting(server: Any) -> bool:
-    """Whether a signal that ends the run waits in the arbiter's queue; they all stay there, in their order."""
-    waiting = []
-    while not server.SIG_QUEUE.empty():
-        waiting.append(server.SIG_QUEUE.get_nowait())
-    for number in waiting:
-        server.SIG_QUEUE.put_nowait(number)
-    return any(number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT) for number in waiting)
 
 
 # Checks and files.
