@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from werkzeug.test import Client
 from werkzeug.wrappers import Response as Reply
 
-from patron.cache import LRUStore
+from patron.cache import LRUStore, RedisStore
 from patron.errors import CacheError, ConfigError
-from patron.http import Response, RouteCache, build, cached, cached_app, get
+from patron.http import Response, RouteCache, build, cached, cached_app, get, put
 from patron.http.caching.entry import Damaged, Entry, Kept, decoded, encoded
 from patron.observe import capture
 from patron.resources import use
@@ -268,3 +268,48 @@ def test_keys_in_redis_have_the_name_of_the_service_once(own_redis) -> None:
     until(lambda: Client(app).get("/x").status_code == 200 and own_redis.say("DBSIZE") == b":1\r\n")
     assert own_redis.say("KEYS", "*").split(b"\r\n")[2].startswith(b"shop:cache:/x:")
     app.close()
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["CONFIG SET maxmemory 1"],
+        ["REPLICAOF 127.0.0.1 1"],
+    ],
+    ids=["a full one", "a replica"],
+)
+def test_a_redis_that_only_reads_serves_what_it_has_and_keeps_no_request_from_its_answer(own_redis, commands):
+    runs: list[int] = []
+    route = get("/x/<name>", lambda r: {"run": runs.append(1) or len(runs)}, cache=RouteCache(30, store="s"))
+    store = RedisStore(own_redis.url, timeout=10, connect_timeout=10)
+    app = build(routes=[route])
+    app.start({"s": store})
+    client = Client(app)
+    assert client.get("/x/a").json == {"run": 1}
+    for command in commands:
+        assert own_redis.say(*command.split()) == b"+OK\r\n"
+    before = operations()
+    asked = ("/x/a", "/x/b", "/x/b", "/x/a")
+    assert [client.get(path).json["run"] for path in asked] == [1, 2, 3, 1]
+    counts = operations() - before
+    assert counts == {"hit": 2, "miss": 2, "not_cacheable:store": 2, "error:set": 2}
+    assert balanced(counts)
+    store.close()
+
+
+def test_what_was_flushed_in_redis_is_made_anew(own_redis):
+    runs: list[int] = []
+    routes = [
+        get("/x", lambda r: {"run": runs.append(1) or len(runs)}, cache=RouteCache(30, store="s")),
+        put("/x", lambda r: None),
+    ]
+    store = RedisStore(own_redis.url, timeout=10, connect_timeout=10)
+    app = build(routes=routes)
+    app.start({"s": store})
+    client = Client(app)
+    assert [client.get("/x").json["run"] for _ in range(2)] == [1, 1]
+    assert client.put("/x").status_code == 204
+    assert client.get("/x").json == {"run": 2}
+    own_redis.say("FLUSHALL")  # the entry, and the mark that says that the one before is old
+    assert [client.get("/x").json["run"] for _ in range(2)] == [3, 3]
+    store.close()

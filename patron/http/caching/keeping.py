@@ -40,6 +40,7 @@ _DROPPED = frozenset(
 )
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_LIFETIMES = ("s-maxage", "max-age")
 _FORBIDDEN = ("no-store", "private", "no-cache")
 
 Header = tuple[str, str]
@@ -58,7 +59,7 @@ class Rules:
     def entry(self, answer: Answer, environ: Mapping[str, Any], now: float) -> Entry | str:
         """What is kept of *answer*, which was made *now* for the request in *environ*; else why nothing is."""
         headers = by_name(answer.headers)
-        control = dict(parse(headers.get("cache-control", "")))
+        control = _directives(headers.get("cache-control", ""))
         if reason := self._obstacle(answer, headers, control, environ):
             return reason
         age = seconds(headers.get("age"))
@@ -141,9 +142,18 @@ class Rules:
         return kept
 
 
+def _directives(text: str) -> dict[str, str | None]:
+    """What the answer says; of a lifetime that is there twice the shorter one counts (RFC 9111, section 4.2.1)."""
+    found: dict[str, str | None] = {}
+    for name, value in parse(text):
+        if name not in found or (name in _LIFETIMES and seconds(value) < seconds(found[name])):
+            found[name] = value
+    return found
+
+
 def _promised(headers: Mapping[str, str], control: Mapping[str, str | None], now: float) -> float:
     """The seconds for which the answer itself says that it is fresh: RFC 9111, section 4.2.1."""
-    for name in ("s-maxage", "max-age"):
+    for name in _LIFETIMES:
         if name in control:
             return seconds(control[name])
     if "expires" not in headers:
@@ -158,7 +168,7 @@ def _control(control: Mapping[str, str | None], lifetime: float, *, private: boo
     others = [
         name if value is None else f"{name}={_quoted(value)}"
         for name, value in control.items()
-        if name not in ("max-age", "s-maxage") and not (private and name == "public")
+        if name not in _LIFETIMES and not (private and name == "public")
     ]
     return ", ".join([*(["private"] if private else []), *others, f"max-age={int(lifetime)}"])
 
