@@ -20,10 +20,43 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from patron.observe import log
+
 __all__ = ["SlotCollector", "SlotFiles"]
 
 _pack_value = struct.Struct("d").pack
 _pack_both = struct.Struct("dd").pack
+
+
+#: Bytes that a new file has room for; it doubles when they are used up.
+_FIRST = 1 << 16
+
+
+class _File(MmapedDict):
+    """
+    A file whose room is the system's promise: a write to mapped memory that a full disk cannot hold kills the process.
+
+    Raises:
+        OSError: there is no room; what was in the file before still is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("ab") as file:
+            _reserve(file.fileno(), max(_FIRST, file.tell()))
+        super().__init__(str(path))  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        capacity = self._capacity
+        while self._used + len(key.encode()) + 32 > capacity:  # two numbers, a length, and the padding
+            capacity *= 2
+        if capacity > self._capacity:
+            _reserve(self._f.fileno(), capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+
+def _reserve(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
 
 
 class SlotFiles:
@@ -31,16 +64,18 @@ class SlotFiles:
     The files that one process writes: one for each kind of metric, in *directory*, named after *slot*.
 
     A process forked from this one goes on with numbers of its own that nobody reads, for two
-    processes that write one file overwrite each other's counts.
+    processes that write one file overwrite each other's counts. Numbers that find no room on the disk are
+    counted for nobody, and an error is logged, once.
     """
 
     def __init__(self, slot: int, directory: Path) -> None:
         self._slot = slot
         self._directory = directory
         self._lock = threading.Lock()  # guards _files, _values, and the growing of a file
-        self._files: dict[str, MmapedDict] = {}
+        self._files: dict[str, _File] = {}
         self._values: list[_Value] = []
         self._detached = False
+        self._full = False
         _opened.add(self)
 
     def value_class(self) -> Any:
@@ -59,13 +94,21 @@ class SlotFiles:
         """Give *value* its place in the file for *prefix*, and what stands there."""
         with self._lock:
             self._values.append(value)
-            if self._detached:
-                value.move(bytearray(16), 0)
-                return
+            value.move(bytearray(16), 0)
+            error = None if self._detached else self._place(value, prefix, key)
+            first, self._full = not self._full, self._full or error is not None
+        if error is not None and first:  # with the lock free: lines are counted too
+            log.error("metrics are incomplete, there is no room", directory=str(self._directory), error=error)
+
+    def _place(self, value: _Value, prefix: str, key: str) -> str | None:
+        try:
             file = self._files.get(prefix) or self._open(prefix)
             value.read(*file.read_value(key))  # type: ignore[no-untyped-call]
-            # When the file grows it is mapped anew, but the older mapping shows the same pages for ever.
-            value.move(file._m, file._positions[key])
+        except OSError as error:
+            return str(error)
+        # When the file grows it is mapped anew, but the older mapping shows the same pages for ever.
+        value.move(file._m, file._positions[key])
+        return None
 
     def close(self) -> None:
         """Close the files; values that are still held count on for nobody."""
@@ -83,9 +126,8 @@ class SlotFiles:
             value.lock = threading.Lock()
         self._detach()
 
-    def _open(self, prefix: str) -> MmapedDict:
-        path = self._directory / f"{prefix}_{self._slot}.db"
-        file = self._files[prefix] = MmapedDict(str(path))  # type: ignore[no-untyped-call]
+    def _open(self, prefix: str) -> _File:
+        file = self._files[prefix] = _File(self._directory / f"{prefix}_{self._slot}.db")
         return file
 
     def _detach(self) -> None:
