@@ -172,7 +172,10 @@ class Profiler:
             raise NotFound(f"there is no worker {worker}: use one of {known}, or all\n")
         now = time.monotonic()
         patience = HEAP_PATIENCE if wanted.kind == "heap" else PATIENCE
-        name = self._post.ask(process, asdict(wanted))
+        try:
+            name = self._post.ask(process, asdict(wanted))
+        except OSError as error:  # a full disk
+            raise ServiceUnavailable(f"worker {worker} cannot be asked: {error.strerror}\n") from error
         return _Question(worker, process, name, now + NOTICE, now + NOTICE + wanted.seconds + patience)
 
     def _fetch(self, question: _Question, gone: Gone) -> Profile:

@@ -405,8 +405,10 @@ def test_the_application_knows_when_the_head_of_its_request_was_there(shop: Serv
     with connection(shop, post("/waited", 1)) as client:
         time.sleep(0.3)
         client.sendall(b"x")
-        assert 0.2 < float(answer(client)[2]) < 5
-    assert float(shop.get("/waited").body) < 0.2  # type: ignore[attr-defined]
+        waited = float(answer(client)[2])
+        assert 0.2 < waited < 30
+    # That of the next request counts for itself; a busy machine may be slow to hand it over.
+    shop.until(lambda: float(shop.get("/waited").body) < 0.2)  # type: ignore[attr-defined]
 
 
 # --------------------------------------------------------------------------------------- two hundred of them
