@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,6 +69,7 @@ class BareWorker(PatronWorker):  # type: ignore[misc]
         self.live = SimpleNamespace(  # type: ignore[assignment]
             service=SimpleNamespace(name="bare", process=ProcessSettings(grace=5.0), http=settings),
             start=lambda: None,
+            started=_STARTED,
             begin_stop=lambda: None,
             stop=lambda deadline: None,
             working=lambda: False,
@@ -92,6 +94,8 @@ class BareWorker(PatronWorker):  # type: ignore[misc]
         super().init_process()
 
 
+_STARTED = threading.Event()
+_STARTED.set()
 _BOARD = Board(1)
 _SLOT = Slot(_BOARD, _BOARD.take())
 
