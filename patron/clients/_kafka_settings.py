@@ -97,6 +97,8 @@ class Settings:
             "delivery_timeout_ms": round(self.timeout * 1000),
             "request_timeout_ms": round((self.timeout - self.linger) * 500),
             "max_block_ms": round(self.timeout * 1000),
+            # By default a broker that was away for long is tried every 30 seconds, and meanwhile all sends fail.
+            "reconnect_backoff_max_ms": 2000,
             "metrics_enabled": False,
             **chosen,
         }

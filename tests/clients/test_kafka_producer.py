@@ -19,6 +19,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from patron import correlation, observe
 from patron.clients._kafka_delivery import Connection, Delivery, Done, Record, Unconfirmed
+from patron.clients._kafka_python import KafkaPythonDriver
 from patron.clients.kafka import METRICS, KafkaMessage, KafkaProducer
 from patron.errors import BatchFailed, ConfigError, DeadlineExceeded, EncodeError, PublishFailed
 from patron.observe import capture, operation
@@ -438,6 +439,22 @@ def test_after_a_broken_connection_it_goes_on_by_itself(
     producer, through = behind
     through.cut()
     assert producer.send(topic, b"").topic == topic
+
+
+def test_a_broker_that_was_away_for_long_is_tried_every_two_seconds(
+    kafka: KafkaServer, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    made = KafkaPythonDriver.__init__
+
+    def kept(driver: KafkaPythonDriver, config: Mapping[str, Any], timeout: float) -> None:
+        made(driver, config, timeout)
+        opened.append(driver)
+
+    monkeypatch.setattr(KafkaPythonDriver, "__init__", kept)
+    with KafkaProducer(kafka.url, timeout=20) as producer:
+        producer.send(topic, b"")
+        assert opened[0]._producer.config["reconnect_backoff_max_ms"] == 2000
 
 
 def test_what_is_unconfirmed_at_the_close_fails_and_is_told(
