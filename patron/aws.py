@@ -232,9 +232,13 @@ def batches_of(size: int, items: Iterable[Any]) -> list[list[Any]]:
 
 
 def opened(
-    text: str, attributes: Mapping[str, Mapping[str, Any]], group: str | None = None
-) -> tuple[bytes, dict[str, str], str | None]:
-    """The body, headers and key of what was received; never raises, whatever somebody has sent."""
+    text: str, attributes: Mapping[str, Mapping[str, Any]], max_body: int, group: str | None = None
+) -> tuple[bytes, dict[str, str], str | None, str | None]:
+    """
+    The body, headers and key of what was received, and its problem; never raises, whatever somebody has sent.
+
+    A problem is a body of more than *max_body* bytes when it is unpacked: it stays packed.
+    """
     headers = {name: _value(attribute) for name, attribute in attributes.items()}
     if HEADERS in headers:
         headers.update(_unpacked(headers.pop(HEADERS)))
@@ -242,7 +246,10 @@ def opened(
     key = headers.pop(KEY, None)
     if key is None and group is not None and not group.startswith(KEYLESS):
         key = group
-    return _bytes(text, encoding), headers, key
+    try:
+        return _bytes(text, encoding, max_body), headers, key, None
+    except OverflowError as error:
+        return text.encode(), {**headers, ENCODING: str(encoding)}, key, str(error)
 
 
 def _value(attribute: Mapping[str, Any]) -> str:
@@ -260,7 +267,7 @@ def _unpacked(text: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in packed.items()} if isinstance(packed, dict) else {}
 
 
-def _bytes(text: str, encoding: str | None) -> bytes:
+def _bytes(text: str, encoding: str | None, max_body: int) -> bytes:
     """The body; text that is not what its encoding says stays as it is, for decoding it will tell."""
     try:
         if encoding == "empty":
@@ -268,18 +275,20 @@ def _bytes(text: str, encoding: str | None) -> bytes:
         if encoding == "base64":
             return base64.b64decode(text, validate=True)
         if encoding == "zlib":
-            return _inflated(base64.b64decode(text, validate=True))
+            return _inflated(base64.b64decode(text, validate=True), max_body)
     except (binascii.Error, ValueError, zlib.error):
         pass
     return text.encode("utf-8", "surrogatepass")
 
 
-def _inflated(data: bytes) -> bytes:
-    """What *data* holds, up to a size that no honest sender reaches."""
+def _inflated(data: bytes, most: int) -> bytes:
+    """What *data* holds; OverflowError when that has more than *most* bytes."""
     inflater = zlib.decompressobj()
-    body = inflater.decompress(data, 64 * MAX_BYTES)
-    if inflater.unconsumed_tail:
-        raise ValueError("it inflates to more than 64 MiB")
+    body = inflater.decompress(data, most + 1)
+    if len(body) > most:
+        raise OverflowError(f"unpacks to more than {most} bytes (max_body)")
+    if not inflater.eof:
+        raise ValueError("cut off")
     return body
 
 

@@ -109,6 +109,8 @@ _BROKERS = {
     "own_kafka",
     "rabbitmq",
     "own_rabbitmq",
+    "secured_kafka",
+    "secured_rabbitmq",
     "sqs",
     "exact_sqs",
     "redis",

@@ -22,6 +22,8 @@ FLOORS = {
     "correlation": 1,
     "encoding": 1,
     "extras": 1,
+    "kafka": 1,
+    "secured": 1,
     "resources": 1,
     "sections": 1,
     "slots": 1,
@@ -53,6 +55,7 @@ FLOORS = {
 #: Same-floor imports that the design allows: (who, whom).
 SIDEWAYS = {
     ("component", "errors"),
+    ("kafka", "secured"),
     ("sections", "component"),
     ("cache", "observe"),
     ("service", "live"),

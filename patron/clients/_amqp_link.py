@@ -15,11 +15,12 @@ from patron.clients._amqp_delivery import Delivery, Room
 from patron.errors import ConfigError, MissingExtra, PublishFailed
 from patron.reasons import innermost
 from patron.reliability import RetryPolicy
+from patron.secured import amqp_remedy, check_files
 
 try:
     import pika
     from pika.adapters.select_connection import IOLoop, SelectConnection
-    from pika.exceptions import StreamLostError
+    from pika.exceptions import ProbableAuthenticationError, StreamLostError
 except ImportError as error:
     raise MissingExtra("pika", "amqp") from error
 
@@ -57,6 +58,7 @@ class LinkSettings:
 
     def parameters(self) -> pika.ConnectionParameters:
         """The same for the driver."""
+        check_files(ca_file=self.ca_file, cert_file=self.cert_file, key_file=self.key_file)
         try:
             parameters = pika.URLParameters(self.url)
             if self.ca_file or self.cert_file:
@@ -206,12 +208,10 @@ class Link:
 
     def _on_lost(self, driver: Any, error: BaseException) -> None:
         self._open, self._blocked = False, None
-        self._trouble = f"RabbitMQ at {self._settings.shown}: {innermost(error)}"
+        self._trouble = f"RabbitMQ at {self._settings.shown}: {_told(error)}"
         for outlet in self._outlets.values():
             outlet.lost(
-                PublishFailed(
-                    f"the connection was lost before a confirm, it may be there: {innermost(error)}"
-                )
+                PublishFailed(f"the connection was lost before a confirm, it may be there: {_told(error)}")
             )
         if self._closing:
             self._driver = None
@@ -351,6 +351,14 @@ class _Outlet:
             if delivery.message.id == properties.message_id and delivery.returned is None:
                 delivery.returned = f"{method.reply_code} {method.reply_text}"
                 return
+
+
+def _told(error: BaseException) -> str:
+    """What *error* of a connection says, and what to do about it where that is known."""
+    text = innermost(error)
+    refused = isinstance(error, ProbableAuthenticationError)
+    remedy = "check name and password" if refused else amqp_remedy(text)
+    return ": ".join(filter(None, (text, remedy)))
 
 
 def _settled(delivery: Delivery) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from patron.clients._kafka_delivery import Done, Record, RecordMetadata
 from patron.errors import ConfigError, MissingExtra, PublishFailed
+from patron.kafka import explained
 
 __all__ = ["ConfluentDriver"]
 
@@ -27,22 +28,28 @@ class ConfluentDriver:
 
     def __init__(self, config: Mapping[str, Any], timeout: float) -> None:
         """Connect within *timeout* seconds. Raises PublishFailed when there is no broker, ConfigError."""
+        self._said = ""
         try:
-            self._producer = confluent_kafka.Producer(dict(config), logger=_log)
+            self._producer = confluent_kafka.Producer({"error_cb": self._hear, **config}, logger=_log)
         except confluent_kafka.KafkaException as error:
             raise ConfigError(f"librdkafka refuses the producer's settings: {error.args[0].str()}") from error
         self._stop = threading.Event()
-        self._reach(timeout)
+        self._reach(timeout, config["bootstrap.servers"].split(","))
         self._thread = threading.Thread(target=self._call_back, name="patron-kafka-producer", daemon=True)
         self._thread.start()
 
-    def _reach(self, timeout: float) -> None:
+    def _reach(self, timeout: float, servers: Sequence[str]) -> None:
         try:
             self._producer.list_topics("", timeout)
         except confluent_kafka.KafkaException as error:
-            raise PublishFailed(
-                f"no Kafka broker answered within {timeout:.3g} s: {error.args[0].str()}"
-            ) from error
+            self._producer.poll(0)  # lets it tell why
+            why = explained(self._said or error.args[0].str(), servers)
+            raise PublishFailed(f"no Kafka broker answered within {timeout:.3g} s: {why}") from error
+
+    def _hear(self, error: Any) -> None:
+        """What librdkafka says of its connections."""
+        if error.code() != confluent_kafka.KafkaError._ALL_BROKERS_DOWN:
+            self._said = error.str()
 
     def append(self, record: Record, done: Done, timeout: float) -> None:
         """See `Driver.append`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from patron.clients._kafka_delivery import Done, Record, RecordMetadata
 from patron.errors import ConfigError, MissingExtra, PublishFailed
+from patron.kafka import Search, explained, with_remedy
 
 __all__ = ["KafkaPythonDriver"]
 
@@ -27,10 +28,9 @@ class KafkaPythonDriver:
         """Connect within *timeout* seconds. Raises PublishFailed when there is no broker, ConfigError."""
         try:
             self._producer = _made(config, timeout)
-        except KafkaTimeoutError as error:
-            raise PublishFailed(f"no Kafka broker answered within {timeout:.3g} s: {error}") from error
         except KafkaError as error:
-            raise PublishFailed(f"the Kafka producer could not be opened: {error!r}") from error
+            why = with_remedy(str(error) or repr(error))
+            raise PublishFailed(f"the Kafka producer could not be opened: {why}") from error
         except (ValueError, TypeError, AssertionError) as error:
             raise ConfigError(f"kafka-python refuses the producer's settings: {error}") from error
 
@@ -77,20 +77,25 @@ class KafkaPythonDriver:
 
 def _made(config: Mapping[str, Any], timeout: float) -> Any:
     """A producer; when it cannot be made, its network client is closed, which has a thread and sockets."""
-    network: list[Any] = []
+    searches: list[Search] = []
 
     def kept(**configs: Any) -> Any:
-        network.append(KafkaNetClient(**configs))
-        return network[-1]
+        searches.append(Search(KafkaNetClient(**configs)))
+        return searches[-1].client
 
     try:
-        return kafka.KafkaProducer(
+        made = kafka.KafkaProducer(
             **config, bootstrap_timeout_ms=max(1, int(timeout * 1000)), kafka_client=kept
         )
-    except BaseException:
-        for client in network:
-            client.close()
+        searches[-1].end()
+    except BaseException as error:
+        for search in searches:
+            search.client.close()
+        if isinstance(error, KafkaTimeoutError):
+            why = explained("".join(search.told() for search in searches), config["bootstrap_servers"])
+            raise PublishFailed(f"no Kafka broker answered within {timeout:.3g} s: {why}") from error
         raise
+    return made
 
 
 class Fnv1a(DefaultPartitioner):  # type: ignore[misc]

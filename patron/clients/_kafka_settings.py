@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from patron.clients._kafka_delivery import Driver
 from patron.errors import ConfigError
+from patron.kafka import PROTOCOLS, security_problems
+from patron.secured import check_files
 
 __all__ = ["Security", "Settings", "addresses"]
-
-_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 _KAFKA_PYTHON = (
     "security_protocol",
@@ -71,7 +71,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("security_protocol", self.security.protocol, _PROTOCOLS),
+            ("security_protocol", self.security.protocol, PROTOCOLS),
             ("driver", self.driver, ("kafka-python", "confluent")),
             ("partitioner", self.partitioner, ("murmur2", "fnv1a")),
             ("compression", self.compression, (None, "gzip", "snappy", "lz4", "zstd")),
@@ -80,9 +80,13 @@ class Settings:
                 raise ConfigError(f"{name} {value!r} is unknown: use {', '.join(map(str, known))}")
         if not 0 <= self.linger < self.timeout:
             raise ConfigError(f"linger {self.linger} must be at least 0 and below the timeout {self.timeout}")
+        if problems := list(security_problems(*self.security[:4], self.options)):
+            raise ConfigError(*problems)
 
     def driver_within(self, timeout: float) -> Driver:
-        """A driver, connected within *timeout* seconds."""
+        """A driver, connected within *timeout* seconds. Raises ConfigError when a file of TLS cannot be read."""
+        security = self.security
+        check_files(ssl_cafile=security.cafile, ssl_certfile=security.certfile, ssl_keyfile=security.keyfile)
         return self._confluent(timeout) if self.driver == "confluent" else self._kafka_python(timeout)
 
     def _kafka_python(self, timeout: float) -> Driver:

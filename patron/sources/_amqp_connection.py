@@ -17,6 +17,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from patron.errors import ConfigError, ConnectionLost, NotASource, SourceError
 from patron.reasons import innermost
+from patron.secured import amqp_remedy, check_files
 from patron.sources._amqp_frames import Deliveries, Frames, OnDelivery
 
 __all__ = ["Address", "Channel", "ChannelClosed", "Connection"]
@@ -69,6 +70,7 @@ class Address:
         return parameters
 
     def _tls(self) -> ssl.SSLContext:
+        check_files(ca_file=self.ca_file, cert_file=self.cert_file, key_file=self.key_file)
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file:
@@ -320,7 +322,10 @@ def _reason(error: BaseException, address: Address) -> SourceError:
         if isinstance(error, kind) and "ByBroker" in text:
             user = urlsplit(address.url).username or "guest"
             return NotASource(f"RabbitMQ at {address.shown} refuses {what.format(user=user)}: {text}")
-    return ConnectionLost(f"RabbitMQ at {address.shown}: {innermost(error)}")
+    text = innermost(error)
+    return ConnectionLost(
+        f"RabbitMQ at {address.shown}: {': '.join(filter(None, (text, amqp_remedy(text))))}"
+    )
 
 
 _REFUSED = {

@@ -17,9 +17,6 @@ __all__ = ["KEY_HEADER", "Delivery", "fitting", "message_of", "properties_of"]
 KEY_HEADER = "X-Patron-Key"
 """The header that carries the key of a message, which AMQP does not know."""
 
-LARGEST = 128 * 1024 * 1024
-"""Bytes that a compressed body may have when it is not; what RabbitMQ takes at most."""
-
 _COUNT_HEADER = "x-delivery-count"
 _DIGITS = 9  # of a count; a classic queue lets anybody write it
 _OWN = {KEY_HEADER.lower(), _COUNT_HEADER}
@@ -48,9 +45,9 @@ class Delivery(NamedTuple):
         return decoded(self.encoded)
 
 
-def message_of(delivery: Delivery, body: bytes, queue: str, generation: int) -> Message:
+def message_of(delivery: Delivery, body: bytes, queue: str, generation: int, max_body: int) -> Message:
     """
-    The message that was delivered.
+    The message that was delivered; one whose body would have more than *max_body* bytes when unpacked stays packed.
 
     Its key is the header `KEY_HEADER`, else the routing key when it came through a named exchange. The properties
     content type and content encoding stand among its headers. `deliveries` is the broker's count where it has one
@@ -68,7 +65,7 @@ def message_of(delivery: Delivery, body: bytes, queue: str, generation: int) -> 
     if read.content_type:
         _add(headers, "Content-Type", read.content_type)
     if read.content_encoding and read.content_encoding.lower() not in _PLAIN:
-        body, unknown = _decompressed(body, read.content_encoding.lower())
+        body, unknown = _decompressed(body, read.content_encoding.lower(), max_body)
         problem = problem or unknown
         if unknown:
             _add(headers, "Content-Encoding", read.content_encoding)
@@ -148,17 +145,16 @@ _PLAIN = {"identity", "utf-8", "utf8", "us-ascii", "ascii", "binary"}
 _COMPRESSED = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
-def _decompressed(body: bytes, encoding: str) -> tuple[bytes, str | None]:
+def _decompressed(body: bytes, encoding: str, most: int) -> tuple[bytes, str | None]:
     """The body as it was before *encoding*; or as it is, and what is wrong."""
     bits = _COMPRESSED.get(encoding)
     if bits is None:
         return body, f"unknown content encoding {encoding!r}"
     stream = zlib.decompressobj(bits)
     try:
-        plain = stream.decompress(body, LARGEST)
+        plain = stream.decompress(body, most + 1)
     except zlib.error as error:
         return body, f"not {encoding}: {error}"
-    if not stream.eof:
-        reason = f"more than {LARGEST} bytes" if stream.unconsumed_tail else "cut off"
-        return body, f"not {encoding}: {reason}"
-    return plain, None
+    if len(plain) > most:
+        return body, f"unpacks to more than {most} bytes (max_body)"
+    return (plain, None) if stream.eof else (body, f"not {encoding}: cut off")

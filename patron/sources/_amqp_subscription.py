@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from time import monotonic
@@ -36,9 +36,11 @@ class AmqpSubscription:
         depth: how many messages wait there, as far as known.
         prefetch: how many unsettled messages the broker may push; None: as many as the first poll asks for, and more
             when a later one finds all of them unsettled.
+        max_body: bytes that a compressed body may have when it is unpacked.
         exclusive: refuse to read beside another consumer.
         arguments: of the consumer, such as its priority.
-        count_held: let `stats` count what was given out and not settled as waiting.
+        count_held: for letters: let `stats` count what was given out and not settled as waiting, and number those
+            that have one message id, since nothing is given back to come again.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class AmqpSubscription:
         queue: str,
         depth: int,
         *,
+        max_body: int,
         prefetch: int | None = None,
         exclusive: bool = False,
         arguments: dict[str, Any] | None = None,
@@ -55,10 +58,12 @@ class AmqpSubscription:
         self._connection = connection
         self._queue = queue
         self._depth: int | None = depth
+        self._max_body = max_body
         self._fixed = prefetch
         self._exclusive = exclusive
         self._arguments = arguments
         self._count_held = count_held
+        self._twins: Counter[str] = Counter()
         self._channel = connection.channel()
         self._channel.driver.add_on_cancel_callback(self._on_cancel)
         self._channel.deliver_to(self._on_delivery)
@@ -170,7 +175,15 @@ class AmqpSubscription:
     ) -> None:
         self._tags.give(tag)
         delivery = Delivery(tag, redelivered, exchange, routing_key, properties)
-        self._pushed.append(message_of(delivery, body, self._queue, self._generation))
+        message = message_of(delivery, body, self._queue, self._generation, self._max_body)
+        if self._count_held:
+            message.id = self._numbered(message.id)
+        self._pushed.append(message)
+
+    def _numbered(self, id_: str) -> str:
+        """*id_*, with a number when another letter had it before: other programs put one in twice."""
+        self._twins[id_] += 1
+        return id_ if self._twins[id_] == 1 else f"{id_}~{self._twins[id_]}"
 
     def _on_cancel(self, frame: Any) -> None:
         self._cancelled = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from patron.errors import ConnectionLost, NotASource, SourceError, Stale
+from patron.kafka import with_remedy
 
 __all__ = ["FENCED", "GONE", "MISSING_TOPIC", "REBALANCING", "TOPIC_EXISTS", "advice", "refusal"]
 
@@ -30,7 +31,7 @@ def refusal(code: int, doing: str, said: str) -> SourceError:
     if code == FENCED:
         return NotASource(f"{text}: another live process has the same group_instance_id")
     if code in _FORBIDDEN or code in _INVALID_GROUP:
-        return NotASource(text)
+        return NotASource(with_remedy(text))
     if code in GONE:
         return Stale(f"{text}: the group goes on without us")
     if code in _UNREACHABLE:

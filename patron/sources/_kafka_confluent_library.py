@@ -14,8 +14,10 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from patron.errors import ConfigError, ConnectionLost, MissingExtra, NotASource, SourceError, Stale
+from patron.kafka import explained, with_remedy
 from patron.observe import log
 from patron.observe.seldom import Seldom
+from patron.secured import check_files
 from patron.sources import _kafka_codes as codes
 
 try:
@@ -57,6 +59,7 @@ MOVING = frozenset(
 )
 _LOOK_EVERY = 1.0
 _REFUSED = frozenset({KafkaError._AUTHENTICATION})
+_REACH = 0.5  # seconds between two looks at what the library says while it finds its cluster
 _LOST = frozenset({KafkaError._ASSIGNMENT_LOST, KafkaError._MAX_POLL_EXCEEDED})
 
 
@@ -81,7 +84,8 @@ class Health:
     def error(self, error: KafkaError) -> None:
         """What librdkafka calls with its errors."""
         code = error.code()
-        self.said = self.clean(error.str())
+        if code != KafkaError._ALL_BROKERS_DOWN:  # which tells no reason
+            self.said = self.clean(error.str())
         if error.fatal() or code in _REFUSED:
             self.failure = translation(error, "the Kafka client gave up")
         elif code == KafkaError._ALL_BROKERS_DOWN and self.down is None:
@@ -110,7 +114,8 @@ class Health:
         if alive or self._answers(client):
             self.down = None
         elif monotonic() - self.down > lost_after:
-            raise ConnectionLost(f"no broker could be reached for {lost_after:g} s: {self.said}")
+            why = explained(self.said, self._source.servers)
+            raise ConnectionLost(f"no broker could be reached for {lost_after:g} s: {why}")
 
     def _answers(self, client: Client) -> bool:
         """Whether a broker can be reached; asked once in a while, for the library does not tell."""
@@ -186,15 +191,19 @@ def reach(client: Client, source: KafkaSource, health: Health) -> Any:
     Raises:
         ConnectionLost: no broker answered within ``connect_timeout``. NotASource: the cluster refuses us.
     """
-    try:
-        # About no topic: a cluster may have thousands, and tells of all of them when none is named.
-        return client.list_topics("", timeout=source.connect_timeout)
-    except KafkaException as error:
-        client.poll(0)  # lets it tell why
-        if health.failure is not None:
-            raise health.failure from error
-        why = f" ({health.said})" if health.said else ""
-        raise ConnectionLost(f"no broker of {', '.join(source.servers)} answers{why}") from error
+    until = monotonic() + source.connect_timeout
+    while True:
+        try:
+            # About no topic: a cluster may have thousands, and tells of all of them when none is named.
+            return client.list_topics("", timeout=max(0.01, min(_REACH, until - monotonic())))
+        except KafkaException as error:
+            client.poll(0)  # lets it tell why
+            if health.failure is not None:
+                raise health.failure from error
+            if monotonic() >= until:
+                why = explained(health.said, source.servers)
+                raise ConnectionLost(f"no broker of {', '.join(source.servers)} answers: {why}") from error
+        sleep(0.02)
 
 
 def patiently(ask: Callable[[], Sequence[TopicPartition]], timeout: float) -> Sequence[TopicPartition]:
@@ -236,7 +245,7 @@ def translation(error: KafkaError, doing: str) -> SourceError:
     if code > 0:
         return codes.refusal(code, doing, f"{error.name()}: {error.str()}")
     if code in _REFUSED:
-        return NotASource(text)
+        return NotASource(with_remedy(text))
     if code in _LOST:
         return Stale(f"{text}: the group goes on without us")
     return SourceError(text)  # the library connects again by itself
@@ -269,6 +278,9 @@ def _common(source: KafkaSource, health: Health) -> dict[str, Any]:
 
 
 def _security(source: KafkaSource) -> dict[str, Any]:
+    check_files(
+        ssl_cafile=source.ssl_cafile, ssl_certfile=source.ssl_certfile, ssl_keyfile=source.ssl_keyfile
+    )
     named = {
         "security.protocol": source.security_protocol,
         "sasl.mechanism": source.sasl_mechanism,

@@ -19,6 +19,9 @@ against the installed version; a new minor version is taken over by making that 
 ``DefaultRecordBatch._buffer``, ``_pos``,       where a batch is read on
 ``_next_record_index``, ``_num_records``
 ``KafkaNetClient.connected``, ``wakeup``        of the client that a consumer is given as ``kafka_client``
+``KafkaNetClient._manager.get_connection``,     how it connects: see `patron.kafka.Search`
+``KafkaConnection.connection_made``, ``close``,
+``init_future``, ``KafkaTCPTransport._sock_recv``
 ==============================================  ==================================================
 """
 
@@ -31,8 +34,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from patron.errors import ConfigError, ConnectionLost, MissingExtra, PatronError, SourceError, Stale
+from patron.kafka import Search, explained
+from patron.secured import check_files
 from patron.sources import _kafka_codes as codes
-from patron.sources._kafka_reach import why_not
 
 try:
     import kafka
@@ -172,20 +176,23 @@ def _commit_failed(error: Any, doing: str) -> SourceError:
 def _made(make: Callable[..., Client], given: dict[str, Any]) -> tuple[Client, Client]:
     """A client, and its network client, which is closed when the client cannot be made: it has a thread."""
     _calm()
-    network: list[Any] = []
+    searches: list[Search] = []
 
     def kept(**configs: Any) -> Any:
-        network.append(KafkaNetClient(**configs))
-        return network[-1]
+        searches.append(Search(KafkaNetClient(**configs)))
+        return searches[-1].client
 
     try:
-        return make(**given, kafka_client=kept), network[-1]
+        made = make(**given, kafka_client=kept)
+        searches[-1].end()
+        return made, searches[-1].client
     except BaseException as error:
-        for client in network:
-            client.close()
+        for search in searches:
+            search.client.close()
         if isinstance(error, errors.KafkaTimeoutError):
             servers = given["bootstrap_servers"]
-            raise ConnectionLost(f"no broker of {', '.join(servers)} answers: {why_not(servers)}") from error
+            why = explained("".join(search.told() for search in searches), servers)
+            raise ConnectionLost(f"no broker of {', '.join(servers)} answers: {why}") from error
         if isinstance(error, errors.KafkaError):
             raise translation(error, "cannot connect") from error
         if isinstance(error, AssertionError | TypeError | ValueError):
@@ -204,6 +211,9 @@ def _common(source: KafkaSource) -> dict[str, Any]:
 
 
 def _security(source: KafkaSource) -> dict[str, Any]:
+    check_files(
+        ssl_cafile=source.ssl_cafile, ssl_certfile=source.ssl_certfile, ssl_keyfile=source.ssl_keyfile
+    )
     named = {
         "security_protocol": source.security_protocol,
         "sasl_mechanism": source.sasl_mechanism,

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from patron.consumer.source import Message, Revoked, Stats
 from patron.errors import SourceError, Stale
-from patron.sources._memory_broker import MemoryBroker, Queue, Record
+from patron.sources._memory_broker import MemoryBroker
+from patron.sources._memory_partitions import Queue, Record
 
 __all__ = ["LogSubscription", "QueueSubscription"]
 

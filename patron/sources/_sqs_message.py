@@ -66,14 +66,16 @@ def remember_count(message: Message) -> None:
         _uncounted.remember(message.id, uncounted)
 
 
-def message_of(raw: Mapping[str, Any], queue: str, generation: int, unwrap_sns: bool) -> Message:
+def message_of(
+    raw: Mapping[str, Any], queue: str, generation: int, unwrap_sns: bool, max_body: int
+) -> Message:
     """*raw*, an entry of the answer to ReceiveMessage, as a message; never raises because of what it holds."""
     system = raw.get("Attributes") or {}
     group = system.get("MessageGroupId")
     text, attributes = raw.get("Body") or "", raw.get("MessageAttributes") or {}
     if unwrap_sns:
         text, attributes = _unwrapped(text, attributes)
-    body, headers, key = aws.opened(text, attributes, group)
+    body, headers, key, problem = aws.opened(text, attributes, max_body, group)
     identifier = raw["MessageId"]
     return Message(
         body=body,
@@ -86,6 +88,7 @@ def message_of(raw: Mapping[str, Any], queue: str, generation: int, unwrap_sns: 
         timestamp=_seconds(system.get("SentTimestamp")),
         generation=generation,
         raw=raw,
+        problem=problem,
     )
 
 

@@ -50,6 +50,7 @@ class SqsSubscription:
         self._wait = source.wait
         self._lease = math.ceil(source.lease)
         self._unwrap_sns = source.unwrap_sns
+        self._max_body = source.max_body
         self._generation = next(_generations)
         self._held: dict[str, Lease] = {}  # by receipt handle
         self._settled: set[str] = set()  # receipt handles, by a call that failed in part and will be repeated
@@ -159,7 +160,7 @@ class SqsSubscription:
         # SQS answers as soon as it has given something out, so the leases began just now.
         ends = time.monotonic() + self._lease
         messages = [
-            message_of(raw, self._name, self._generation, self._unwrap_sns)
+            message_of(raw, self._name, self._generation, self._unwrap_sns, self._max_body)
             for raw in answer.get("Messages") or ()
         ]
         self._depth.received(messages)

@@ -44,6 +44,8 @@ class AmqpSource:
         exclusive: Refuse to read beside another consumer.
         dead_letter_exchange: Publish dead letters to this exchange, with the dead-letter topic as routing key,
             instead of to the queue of that name.
+        max_body: Bytes that a compressed body (``gzip``, ``deflate``) may have when it is unpacked; one with more is
+            a dead letter, packed as it came.
         heartbeat: Seconds without a sign of life after which the connection counts as lost; 0: never.
         connect_timeout: Seconds for each step of connecting.
         confirm_timeout: Seconds that the broker has to confirm a message that was published.
@@ -65,6 +67,7 @@ class AmqpSource:
     priority: int | None = None
     exclusive: bool = False
     dead_letter_exchange: str = ""
+    max_body: int = 4 * 1024 * 1024
     heartbeat: int = 10
     connect_timeout: float = 10.0
     confirm_timeout: float = 5.0
@@ -99,6 +102,7 @@ class AmqpSource:
                 self.prefetch is not None and not 1 <= self.prefetch <= 65535,
                 f"prefetch {self.prefetch} is not from 1 to 65535",
             ),
+            (self.max_body < 1, f"max_body {self.max_body} is below 1 byte"),
             (not 0 <= self.heartbeat <= 65535, f"heartbeat {self.heartbeat} is not from 0 to 65535 seconds"),
             (self.connect_timeout <= 0, f"connect_timeout {self.connect_timeout} is not above 0"),
             (self.confirm_timeout <= 0, f"confirm_timeout {self.confirm_timeout} is not above 0"),
@@ -164,11 +168,12 @@ class AmqpSource:
                 else self._topology().queue(connection, queue)
             )
             if letters:
-                return AmqpSubscription(connection, queue, depth, count_held=True)
+                return AmqpSubscription(connection, queue, depth, max_body=self.max_body, count_held=True)
             return AmqpSubscription(
                 connection,
                 queue,
                 depth,
+                max_body=self.max_body,
                 prefetch=self.prefetch,
                 exclusive=self.exclusive,
                 arguments=None if self.priority is None else {"x-priority": self.priority},

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from patron.consumer.source import Publisher, Subscription
 from patron.errors import ConfigError
+from patron.kafka import security_problems
 from patron.sources import _kafka_start as starting
 from patron.sources._kafka_driver import Driver, driver
 
@@ -159,14 +160,8 @@ class KafkaSource:
             )
 
     def _security(self) -> Iterator[str]:
-        known = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-        if self.security_protocol not in known:
-            yield f"security_protocol {self.security_protocol!r} is not one of {', '.join(known)}"
-        sasl = self.security_protocol.startswith("SASL")
-        if sasl and not self.sasl_mechanism:
-            yield f"security_protocol {self.security_protocol} needs a sasl_mechanism"
-        if not sasl and (self.sasl_mechanism or self.sasl_username or self.sasl_password):
-            yield f"sasl settings are not used with security_protocol {self.security_protocol}"
+        password = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        return security_problems(self.security_protocol, *password, self.options)
 
     @property
     def topics(self) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class SqsSource:
         create: Make the queue when it is not there, and the dead-letter queue.
         attributes: Attributes of queues that are made, as ``{KmsMasterKeyId: alias/orders}``.
         unwrap_sns: Take messages out of the envelope that SNS puts around them without raw delivery.
+        max_body: Bytes that a compressed body (``X-Patron-Encoding: zlib``) may have when it is unpacked; one with
+            more is a dead letter, packed as it came.
     """
 
     queue: str
@@ -56,6 +58,7 @@ class SqsSource:
     create: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
     unwrap_sns: bool = False
+    max_body: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if problems := [problem for wrong, problem in self._rules() if wrong]:
@@ -79,6 +82,7 @@ class SqsSource:
                 not 0 < self.wait <= _LONGEST_WAIT,
                 f"sqs source: wait is {self.wait} s: use more than 0, up to {_LONGEST_WAIT}",
             ),
+            (self.max_body < 1, f"sqs source: max_body is {self.max_body}: use 1 byte or more"),
             (
                 not 1 <= self.receivers <= _MOST_RECEIVERS,
                 f"sqs source: receivers is {self.receivers}: use 1 to {_MOST_RECEIVERS}",

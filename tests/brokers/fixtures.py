@@ -1,5 +1,6 @@
 """
-Servers as fixtures: ``kafka``, ``rabbitmq``, ``sqs``, ``redis`` for the session, ``own_...`` to be killed; ``proxy``.
+Servers as fixtures: ``kafka``, ``rabbitmq``, ``sqs``, ``redis`` for the session, ``own_...`` to be killed; ``proxy``;
+``secured_kafka`` and ``secured_rabbitmq`` with TLS and passwords.
 
 Each is started when the first test asks for it, unless ``PATRON_TEST_KAFKA_URL`` and so on lead to one.
 """
@@ -9,12 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from brokers.kafka_secured import SecuredKafka
 from brokers.kafka_server import Kafka, KafkaServer, Tansu
 from brokers.moto_process import VARIABLES, ExactMoto, Moto, SqsServer
 from brokers.processes import Server, ServerProcess, Unavailable
+from brokers.rabbitmq_secured import SecuredRabbitMQ
 from brokers.rabbitmq_server import RabbitMQ, RabbitMQServer
 from brokers.redis_server import Redis, RedisServer
 from brokers.requirements import missing, required
@@ -33,7 +37,7 @@ def _given(server: type[Server], variable: str) -> Server | None:
     return server(parts.port, host=parts.hostname or "127.0.0.1")
 
 
-def _run(server: type[ServerProcess], folder: Path) -> Iterator[ServerProcess]:
+def _run(server: type[ServerProcess], folder: Path) -> Iterator[Any]:
     """A server of our own, as long as the fixture lives."""
     try:
         running = server(folder)
@@ -98,6 +102,18 @@ def exact_sqs(tmp_path_factory: Folders) -> Iterator[SqsServer]:
 def redis(tmp_path_factory: Folders) -> Iterator[RedisServer]:
     """Redis: ``redis.url`` is ``redis://host:port/0``, which tests share: each has a prefix of its own."""
     yield from _session(Redis, _given(RedisServer, "PATRON_TEST_REDIS_URL"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: Folders) -> Iterator[SecuredKafka]:
+    """Kafka that wants passwords or certificates, and speaks TLS; always a private one."""
+    yield from _run(SecuredKafka, tmp_path_factory.mktemp("secured-kafka"))
+
+
+@pytest.fixture(scope="session")
+def secured_rabbitmq(tmp_path_factory: Folders) -> Iterator[SecuredRabbitMQ]:
+    """RabbitMQ that speaks TLS and wants certificates; always a private one."""
+    yield from _run(SecuredRabbitMQ, tmp_path_factory.mktemp("secured-rabbitmq"))
 
 
 @pytest.fixture

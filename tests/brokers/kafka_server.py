@@ -115,9 +115,14 @@ class Kafka(ServerProcess, KafkaServer):
         super().start(wait=wait)
 
     def _format(self) -> None:
-        main = ("kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self.settings))
+        options = ("-t", CLUSTER, "-c", str(self.settings), *self.format_options())
+        main = ("kafka.tools.StorageTool", "format", *options)
         with self.log.open("ab") as log:
             subprocess.run(self._java("-Xmx256m", main=main), stdout=log, stderr=log, check=True)
+
+    def format_options(self) -> Sequence[str]:
+        """What its data begin with, besides the settings."""
+        return ()
 
     def ready(self) -> bool:
         return answers(self.host, self.port)

@@ -21,7 +21,7 @@ from patron.consumer.ledger import Ledger
 from patron.consumer.source import Subscription
 from patron.consumer.state import State
 from patron.errors import ConfigError, NotASource, PublishFailed, Reject, Retry, SourceError
-from patron.sources._memory_broker import Record
+from patron.sources._memory_partitions import Record
 from patron.sources.memory import MemoryBroker, MemorySource, forget_broker, memory_broker, use_broker
 from patron.testing.clock import FakeClock
 from patron.testing.driving import Driven, drain, driven

@@ -18,6 +18,7 @@ from brokers.rabbitmq_server import RabbitMQ, RabbitMQServer
 
 import patron.sources
 from patron.consumer.consumer import Consumer
+from patron.consumer.letters import Letters
 from patron.consumer.source import Message
 from patron.errors import ConfigError, ConnectionLost, MissingExtra, NotASource, PublishFailed, Stale
 from patron.reliability.retry import RetryPolicy
@@ -115,9 +116,10 @@ def test_prepare_looks_at_the_dead_letters_too_and_makes_what_is_missing(world):
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_a_queue_is_made_of_the_kind_that_is_asked_for(world, kind):
     world.source(queue_type=kind, single_active=True, queue_arguments={"x-max-length": 9}).prepare([])
-    world.declare(
-        world.name, **{"x-queue-type": kind, "x-single-active-consumer": True, "x-max-length": 9}
-    )  # the broker compares
+    version = world.connection._impl.server_properties["version"]
+    unlimited = {"x-delivery-limit": -1} if kind == "quorum" and int(version.split(".")[0]) >= 4 else {}
+    arguments = {"x-queue-type": kind, "x-single-active-consumer": True, "x-max-length": 9, **unlimited}
+    world.declare(world.name, **arguments)  # the broker compares
 
 
 def test_a_publisher_that_comes_first_makes_the_queue_as_the_consumer_would(world):
@@ -594,3 +596,30 @@ def test_without_the_driver_the_extra_is_named(monkeypatch):
 def test_importing_the_source_imports_no_driver():
     code = "import sys, patron.sources.amqp, patron.clients.amqp; assert 'pika' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_letters_with_one_id_are_letters_of_their_own(world):
+    world.fill(0)
+    for number in range(3):
+        world.publish(b"%d" % number, pika.BasicProperties(message_id="17"))
+    with Letters(world.source(), world.name, patience=60.0) as letters:
+        found = list(letters)  # which waits no longer than for all that are there
+        assert [(letter.id, letter.message.body) for letter in found] == [
+            ("17", b"0"),
+            ("17~2", b"1"),
+            ("17~3", b"2"),
+        ]
+        letters.remove(found[:1])
+    until(lambda: world.depth() == 2, 10)
+
+
+def test_publishing_where_nothing_is_says_what_to_do_or_makes_it(world):
+    other = f"{world.name}.dlq"
+    publisher = world.source(create=False).publisher()
+    with pytest.raises(PublishFailed, match=f"{other}' is not there on RabbitMQ at .*create: true"):
+        publisher.publish(other, b"replayed")
+    publisher.close()
+    publisher = world.source().publisher()
+    publisher.publish(other, b"replayed")
+    publisher.close()
+    assert world.depth(other) == 1

@@ -476,8 +476,9 @@ def test_what_the_library_says_is_told_seldom_and_without_secrets() -> None:
             health.log(40, "%s [%s] %s", "FAIL", "rdkafka#consumer-1", "refused with s3cr3t")
     (line,) = [line for line in seen.lines if "Kafka client" in line.values()]
     assert line["line"] == "FAIL [rdkafka#consumer-1] refused with ***"
-    health.error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "all of s3cr3t"))
-    assert (health.failure, health.said) == (None, "all of ***")
+    health.error(KafkaError(KafkaError._TRANSPORT, "broken at s3cr3t"))
+    health.error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    assert (health.failure, health.said) == (None, "broken at ***")
     assert health.down is not None
 
 

@@ -11,6 +11,9 @@ from kafka.consumer.subscription_state import SubscriptionState
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.net.compat import KafkaNetClient
+from kafka.net.connection import KafkaConnection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record.default_records import DefaultRecordBatch
 
 
@@ -85,3 +88,19 @@ def test_a_batch_knows_how_far_it_was_read() -> None:
     source = inspect.getsource(DefaultRecordBatch)
     for name in ("_buffer", "_pos", "_next_record_index", "_num_records"):
         assert f"self.{name}" in source
+
+
+def test_the_search_for_the_cluster_can_be_listened_to() -> None:
+    assert "self._manager = KafkaConnectionManager(" in inspect.getsource(KafkaNetClient.__init__)
+    search = inspect.getsource(KafkaConnectionManager._do_bootstrap)
+    assert "conn = self.get_connection(" in search
+    assert "except Errors.NodeNotReadyError:" in search, "any other error ends it"
+    assert "conn.connection_made(transport)" in inspect.getsource(KafkaConnectionManager._connect)
+    assert "self.close(error)" in inspect.getsource(KafkaConnection.initialize)
+    assert isinstance(KafkaConnection.init_future, property)
+    for transport in (KafkaTCPTransport, KafkaSSLTransport):
+        assert parameters(transport._sock_recv) == ["self"]
+    read = inspect.getsource(KafkaTCPTransport._read_from_sock)
+    assert "if err:\n                return self.abort(error=err)" in read, (
+        "what came with the end is dropped"
+    )

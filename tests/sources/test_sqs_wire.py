@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import zlib
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from patron import aws
 from patron.errors import PublishFailed
 from patron.sources._sqs_message import message_of
+
+MOST = 4 * 1024 * 1024
 
 names = st.one_of(
     st.from_regex(r"[A-Za-z0-9_-]{1,12}(\.[A-Za-z0-9]{1,4})?", fullmatch=True),
@@ -45,7 +49,7 @@ def test_any_body_headers_and_key_survive(
 ) -> None:
     text, attributes = aws.wrapped(body, given_headers, key)
     accepted(text, attributes)
-    assert aws.opened(text, attributes) == (body, given_headers, key)
+    assert aws.opened(text, attributes, MOST) == (body, given_headers, key, None)
 
 
 @given(keys, st.text(alphabet="abc0", min_size=1, max_size=4))
@@ -62,17 +66,24 @@ def test_a_group_is_one_for_each_key_and_one_that_sqs_takes(key: str | None, uni
 def test_nothing_that_somebody_sends_breaks_the_reading(text: str, values: dict[str, str]) -> None:
     attributes = {name: {"StringValue": value} for name, value in values.items()}
     for encoding in ("base64", "zlib", "empty", text):
-        body, _, _ = aws.opened(text, {**attributes, aws.ENCODING: {"StringValue": encoding}})
+        body, *_ = aws.opened(text, {**attributes, aws.ENCODING: {"StringValue": encoding}}, MOST)
         assert isinstance(body, bytes)
 
 
 def test_a_small_message_that_inflates_to_a_large_one_is_not_inflated() -> None:
-    import base64
-    import zlib
-
-    bomb = base64.b64encode(zlib.compress(bytes(65 * 1024 * 1024), 9)).decode()
-    body, _, _ = aws.opened(bomb, {aws.ENCODING: {"StringValue": "zlib"}})
-    assert body == bomb.encode()
+    packed = base64.b64encode(zlib.compress(bytes(1001))).decode()
+    raw = {
+        "MessageId": "1",
+        "Body": packed,
+        "MessageAttributes": {aws.ENCODING: {"StringValue": "zlib"}, "tenant": {"StringValue": "t1"}},
+    }
+    bomb = message_of(raw, "orders", 1, unwrap_sns=False, max_body=1000)
+    assert bomb.problem == "unpacks to more than 1000 bytes (max_body)"
+    again, attributes = aws.wrapped(bomb.body, bomb.headers)
+    assert again == packed
+    assert attributes[aws.ENCODING]["StringValue"] == "zlib", "it can be published again as it came"
+    whole = message_of(raw, "orders", 1, unwrap_sns=False, max_body=1001)
+    assert (whole.problem, whole.body, whole.headers) == (None, bytes(1001), {"tenant": "t1"})
 
 
 @given(
@@ -110,9 +121,14 @@ def test_a_topic_has_a_name_that_a_queue_may_have(topic: str, queue: str) -> Non
 )
 def test_what_only_looks_like_an_envelope_of_sns_ends_no_consumer(text: str) -> None:
     raw = {"MessageId": "1", "ReceiptHandle": "h", "Body": text}
-    assert message_of(raw, "orders", 1, unwrap_sns=True).id == "1"
+    assert message_of(raw, "orders", 1, unwrap_sns=True, max_body=MOST).id == "1"
 
 
 def test_packed_headers_that_are_too_deep_are_a_header() -> None:
     bomb = "[" * 100_000
-    assert aws.opened("x", {aws.HEADERS: {"StringValue": bomb}}) == (b"x", {aws.HEADERS: bomb}, None)
+    assert aws.opened("x", {aws.HEADERS: {"StringValue": bomb}}, MOST) == (
+        b"x",
+        {aws.HEADERS: bomb},
+        None,
+        None,
+    )

@@ -1,0 +1,59 @@
+"""What goes wrong between a client and a server with TLS, and what to do about it in the words of its settings."""
+
+from __future__ import annotations
+
+import os
+
+from patron.errors import ConfigError
+
+__all__ = ["amqp_remedy", "check_files", "tls_remedy"]
+
+# What stands in the texts of drivers and of OpenSSL, in small letters.
+_NAME = ("hostname mismatch", "ip address mismatch", "doesn't match")
+_EXPIRED = ("certificate has expired",)
+_UNKNOWN = ("certificate verify failed", "certificate_verify_failed")
+_WANTED = ("bad certificate", "bad_certificate", "certificate required", "certificate_required", "unknown ca")
+_PLAIN = ("wrong version number", "wrong_version_number", "unexpected_eof", "plaintext broker listener")
+
+
+def tls_remedy(text: str, ca: str, certificate: str, port: str) -> str:
+    """
+    What to do about *text*, as a driver said it; "" when it is nothing of TLS.
+
+    Args:
+        text: the error.
+        ca: the setting that says whom to trust.
+        certificate: those that say who we are.
+        port: those that say where to connect, and whether with TLS.
+
+    >>> tls_remedy("[SSL: WRONG_VERSION_NUMBER]", "ca_file", "cert_file and key_file", "url")
+    'does this port speak TLS? Look at url'
+    """
+    said = text.lower()
+    for signs, remedy in (
+        (_NAME, "connect by a name that stands in its certificate"),
+        (_EXPIRED, "its certificate must be renewed"),
+        (_UNKNOWN, f"give who vouches for it as {ca}"),
+        (_WANTED, f"it wants a certificate that it trusts: give {certificate}"),
+        (_PLAIN, f"does this port speak TLS? Look at {port}"),
+    ):
+        if any(sign in said for sign in signs):
+            return remedy
+    return ""
+
+
+def amqp_remedy(text: str) -> str:
+    """The same for RabbitMQ, which hangs up without a word on who begins in another way than it waits for."""
+    port = "url: amqps:// or amqp://, and its port"
+    if remedy := tls_remedy(text, "ca_file", "cert_file and key_file", port):
+        return remedy
+    if "IncompatibleProtocolError" in text:
+        return f"it hangs up: look at {port}; it may also want a certificate: cert_file and key_file"
+    return ""
+
+
+def check_files(**files: str | None) -> None:
+    """Raise ConfigError when one of *files*, by names of settings, cannot be read; drivers do not say which."""
+    wrong = [(name, path) for name, path in files.items() if path and not os.access(path, os.R_OK)]
+    if wrong:
+        raise ConfigError(*(f"{name} {path!r} cannot be read" for name, path in wrong))
