@@ -35,7 +35,6 @@ def message(
     headers: Sequence[tuple[str, bytes | None]] | None,
     timestamp: int | None,
     raw: Any,
-    *,
     lane: tuple[str, int],
     generation: int = 0,
     deliveries: int = 1,

@@ -44,7 +44,7 @@ class Publishing(ABC):
 
     @abstractmethod
     def _check_or_make(self, topics: Sequence[str]) -> None:
-        """Make those of *topics* that there are not. Raises `SourceError`."""
+        """Check that *topics* are there, or make them, as the source says. Raises `SourceError`."""
 
     @abstractmethod
     def _drop(self, client: Any) -> None:
@@ -84,7 +84,8 @@ class Publishing(ABC):
     def _open(self, topic: str) -> Any:
         with self._lock:
             try:
-                if self._source.create and topic not in self._known:
+                if topic not in self._known:
+                    # Without it a topic that is missing would be waited for, for delivery_timeout seconds each time.
                     self._check_or_make([topic])
                     self._known.add(topic)
                 if self._client is None:

@@ -120,7 +120,10 @@ def _headers(
     data: bytes, at: int, names: dict[bytes, str]
 ) -> tuple[list[tuple[str, bytes | None]], int, int]:
     """The headers that begin at *at*, their size (-1: there are none), and their end; *names* are those known."""
-    count, at = decode_varint(data, at)
+    if (count := data[at]) & 0x81:
+        count, at = decode_varint(data, at)
+    else:
+        count, at = count >> 1, at + 1
     if count <= 0:
         if count:
             raise ValueError("number of headers is below 0")

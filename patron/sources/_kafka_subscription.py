@@ -233,10 +233,10 @@ class KafkaSubscription:
                     record.headers,
                     record.timestamp,
                     record,
-                    lane=key,
-                    generation=generation,
-                    deliveries=counts.get(offset, 0) + 1 if counts else 1,
-                    tombstones=tombstones,
+                    key,
+                    generation,
+                    counts.get(offset, 0) + 1 if counts else 1,
+                    tombstones,
                 )
             )
         last = received[-1]

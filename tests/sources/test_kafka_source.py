@@ -314,6 +314,25 @@ def test_a_missing_topic_is_named_with_the_way_to_make_it(make: Make) -> None:
         source.prepare(["nowhere.dlq"])
 
 
+@pytest.mark.parametrize("name", ["kafka-python", "confluent"])
+def test_publishing_to_a_topic_that_is_missing_says_at_once_what_to_do(make: Make, name: Any) -> None:
+    source = dataclasses.replace(make(), create=False, driver=name)
+    missing = f"{source.target}.elsewhere"
+    advice = f"no topic {missing} in Kafka: set create: true, or make it with"
+    with contextlib.closing(source.publisher()) as publisher:
+        with pytest.raises(PublishFailed, match=advice):
+            publisher.publish(missing, b"1")
+        dataclasses.replace(source, create=True).prepare([missing])
+        assert publisher.publish(missing, b"1").endswith(":0")
+
+
+@pytest.mark.parametrize("name", ["kafka-python", "confluent"])
+def test_letters_of_a_topic_that_is_missing_are_no_empty_list(make: Make, name: Any) -> None:
+    source = dataclasses.replace(make(), driver=name)
+    with pytest.raises(NotASource, match=rf"no topic {source.target}\.dlq in Kafka"):
+        source.letters(f"{source.target}.dlq")
+
+
 def test_a_broker_that_is_not_there_is_a_lost_connection_and_leaves_no_thread(make: Make) -> None:
     source = dataclasses.replace(make(), brokers="127.0.0.1:1", connect_timeout=0.3, create=False)
     for call in (source.open, lambda: source.prepare([]), lambda: source.letters("x")):
