@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime
 
 from patron import correlation
-from patron.consumer.ledger import Entry, Verdict
+from patron.consumer.entry import Entry, Verdict
 from patron.consumer.source import Message, Publisher, Source
 from patron.errors import PublishFailed
 

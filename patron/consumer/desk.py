@@ -9,15 +9,16 @@ threads, taking a run of messages costs one lock for the whole run.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from time import monotonic
 
-from patron.consumer.ledger import Entry, Ledger
+from patron.consumer.entry import Entry
+from patron.consumer.hand import Hand
+from patron.consumer.ledger import Ledger
 from patron.consumer.settings import Batch
 from patron.consumer.source import Message
 
-__all__ = ["Desk", "Hand"]
+__all__ = ["Desk"]
 
 LONGEST_RUN = 64
 """How many messages a worker takes at most at once."""
@@ -30,26 +31,6 @@ STEAL_AFTER = 0.02
 
 TICK = 0.05
 """The longest real wait while something is due on the engine's clock, which may be a fake one."""
-
-
-class Hand:
-    """
-    What one worker has in hand.
-
-    Its thread takes from the left of *run* and adds to *done*; the owner may take from the right of
-    *run*. Both are deques, whose ends are safe without a lock. *current* and *since* (monotonic
-    seconds) tell what it works on. *pausing* is called before its thread waits for work.
-    """
-
-    __slots__ = ("current", "done", "pausing", "run", "since", "thread")
-
-    def __init__(self) -> None:
-        self.pausing: Callable[[], None] | None = None
-        self.run: deque[Entry] = deque()
-        self.done: deque[Entry] = deque()
-        self.current: Sequence[Entry] | None = None
-        self.since = 0.0
-        self.thread: int | None = None
 
 
 class Desk:

@@ -8,7 +8,6 @@ source fails in a way that opening it again cannot help.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -17,7 +16,8 @@ from typing import Any, cast
 
 from patron.component import Stop, Verdict, Work
 from patron.consumer.deadletters import DeadLetters
-from patron.consumer.desk import TICK, Desk, Hand
+from patron.consumer.desk import TICK, Desk
+from patron.consumer.hand import Hand
 from patron.consumer.ledger import Ledger
 from patron.consumer.metrics import ConsumerMetrics
 from patron.consumer.policy import FailurePolicy
@@ -25,9 +25,10 @@ from patron.consumer.settings import ConsumerSettings
 from patron.consumer.settling import Settler
 from patron.consumer.source import Message, Revoked, Source, Subscription
 from patron.consumer.state import State
+from patron.consumer.tending import Tender
 from patron.consumer.watching import Watcher
 from patron.consumer.worker import Tools, Worker, describe
-from patron.errors import ConnectionLost, NotASource, SourceError, Stale
+from patron.errors import NotASource, SourceError
 from patron.observe import log
 from patron.observe.instrument import Instrument
 from patron.reasons import told
@@ -42,9 +43,6 @@ BUSY_POLL = 0.02
 
 KEEPALIVE = 0.2
 """How often a full consumer polls for nothing, to keep its connection."""
-
-STATS_EVERY = 1.0
-"""How often the backlog is looked at."""
 
 STEADY = 5.0
 """A connection that lived that long was a good one: the next reconnect starts without a wait."""
@@ -123,9 +121,7 @@ class Engine:
         self._settler = Settler(name, self._desk, self._metrics, clock, self._state.note)
         self._prepared = False
         self._reserve: float | None = None
-        self._extend_every = _lease(source) / 3
-        self._extend_at = 0.0
-        self._stats_at = 0.0
+        self._tender = Tender(name, source, self._desk, self._settler, self._watcher, clock)
         self._keep_alive_at = 0.0
 
     # Any thread
@@ -133,7 +129,7 @@ class Engine:
     @property
     def _held(self) -> int:
         """Messages received and not settled."""
-        return self._desk.size + len(self._settler.finished)
+        return self._tender.held
 
     def in_flight(self) -> list[Work]:
         """What the workers work on now."""
@@ -206,8 +202,10 @@ class Engine:
             self._desk.wake = None
             self._state.connected = False
             _listen(subscription, None)
-            with _logged("subscription did not close", self._name):
+            try:
                 subscription.close()
+            except Exception as error:  # noqa: BLE001 - it is over either way
+                log.warn("subscription did not close", consumer=self._name, error=told(error))
 
     def _prepare(self) -> None:
         """Let the source look, until it found everything once, whether all is there that it needs."""
@@ -219,7 +217,7 @@ class Engine:
     def _step(self, subscription: Subscription) -> None:
         self._desk.tick()
         self._settler.settle(subscription)
-        self._tend(subscription)
+        self._tender.tend(subscription)
         room = self._settings.held - self._held
         if self._settler.returning:
             # What a poll gives now would overtake it.
@@ -295,35 +293,7 @@ class Engine:
             log.warn("lanes given up before all was settled", consumer=self._name, error=told(error))
         self._revoke(lanes)
 
-    # Leases, statistics, keeping alive
-
-    def _tend(self, subscription: Subscription) -> None:
-        now = self._clock()
-        if now >= self._extend_at:
-            self._extend_at = now + self._extend_every
-            self._extend(subscription)
-        real = monotonic()
-        if real >= self._stats_at:
-            self._stats_at = real + (STATS_EVERY if self._state.was_assigned else BUSY_POLL)
-            try:
-                self._watcher.look(subscription, self._held)
-            except ConnectionLost:
-                raise
-            except SourceError as error:
-                log.debug("backlog not known", consumer=self._name, error=told(error))
-
-    def _extend(self, subscription: Subscription) -> None:
-        held = [*self._desk.held(), *self._settler.finished]
-        if not held:
-            return
-        try:
-            subscription.extend(held)
-        except Stale as error:
-            self._settler.gone(error, held)
-        except ConnectionLost:
-            raise
-        except SourceError as error:
-            log.warn("leases not extended", consumer=self._name, messages=len(held), error=told(error))
+    # Connection
 
     def _keep_alive(self, subscription: Subscription) -> None:
         real = monotonic()
@@ -334,14 +304,12 @@ class Engine:
             if received:
                 self._receive(received)
 
-    # Connection
-
     def _opened(self, subscription: Subscription, stop: Stop) -> None:
         self._desk.wake = getattr(subscription, "wake", None)
         _listen(subscription, partial(self._give_up, subscription, stop))
         self._state.phase, self._state.connected = "running", True
-        self._extend_at = self._clock() + self._extend_every
-        self._stats_at = self._keep_alive_at = 0.0
+        self._tender.begin()
+        self._keep_alive_at = 0.0
         if self._state.failures:
             log.info("source is back", consumer=self._name, attempts=self._state.failures)
             self._state.failures = 0
@@ -396,7 +364,7 @@ class Engine:
             self._settler.settle(subscription)
             if (idle and not self._settler.pending) or left() <= 0:
                 return
-            self._tend(subscription)
+            self._tender.tend(subscription)
             self._keep_alive(subscription)
             self._desk.rest(BUSY_POLL)
 
@@ -411,11 +379,6 @@ class Engine:
         self._metrics.assigned.set(0)
 
 
-def _lease(source: Source) -> float:
-    lease = getattr(source, "lease", None)
-    return float(lease) if lease else 30.0
-
-
 def _listen(subscription: Subscription, revoking: Callable[[frozenset[Hashable]], None] | None) -> None:
     if hasattr(subscription, "revoking"):
         subscription.revoking = revoking
@@ -426,17 +389,3 @@ _LANES: Mapping[str, Callable[[Message], Any] | None] = {
     "key": lambda message: message.key,
     "none": lambda message: None,
 }
-
-
-class _logged(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a verb
-    """Log an error of the block instead of raising it: it is over either way."""
-
-    def __init__(self, event: str, consumer: str) -> None:
-        self._event = event
-        self._consumer = consumer
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
-        if isinstance(error, Exception):
-            log.warn(self._event, consumer=self._consumer, error=told(error))
-            return True
-        return False

@@ -12,62 +12,13 @@ look at everything that is held, which back-pressure bounds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from heapq import heappop, heappush
 
+from patron.consumer.entry import DELAYED, DONE, TAKEN, WAITING, Entry, Lane, by_lane
 from patron.consumer.source import Message
 
-__all__ = ["Entry", "Ledger"]
-
-_WAITING, _TAKEN, _DELAYED, _DONE = range(4)
-
-
-class Entry:
-    """
-    One message in the ledger, and what became of it so far.
-
-    *live* is False once the message was taken away: whatever comes of it then is ignored. The other
-    fields belong to whoever took the entry: *failures* and *first_failure* (epoch seconds) count,
-    *verdict* is why it must become a dead letter, *headers* replace the message's in the next run.
-    """
-
-    # Not slots: what most entries never set costs nothing as an attribute of the class.
-    state = _WAITING
-    live = True
-    failures = 0
-    first_failure: float | None = None
-    headers: dict[str, str] | None = None
-    verdict: Verdict | None = None
-
-    def __init__(self, message: Message, lane: _Lane, now: float) -> None:
-        self.message = message
-        self.lane = lane
-        self.since = now
-
-
-class Verdict:
-    """Why a message must become a dead letter: a short reason, and the error if there was one."""
-
-    __slots__ = ("error", "publish_failures", "reason")
-
-    def __init__(self, reason: str, error: BaseException | None = None) -> None:
-        self.reason = reason
-        self.error = error
-        self.publish_failures = 0
-
-
-class _Lane:
-    """The waiting entries of one lane, and how many of it are taken, delayed or otherwise in hand."""
-
-    __slots__ = ("held", "key", "listed", "ordered", "queue", "since")
-
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self.ordered = key is not None
-        self.queue: deque[Entry] = deque()
-        self.held = 0
-        self.listed = False
-        self.since = 0.0
+__all__ = ["Ledger"]
 
 
 class Ledger:
@@ -84,8 +35,8 @@ class Ledger:
     ) -> None:
         self._positional = positional
         self._lane_of = lane_of
-        self._lanes: dict[Hashable, _Lane] = {}
-        self._ready: deque[_Lane] = deque()
+        self._lanes: dict[Hashable, Lane] = {}
+        self._ready: deque[Lane] = deque()
         self._startable = 0
         self._entries: dict[Entry, None] = {}
         self._windows: dict[Hashable, deque[Entry]] = {}
@@ -133,11 +84,11 @@ class Ledger:
 
     def held(self) -> list[Message]:
         """Every message that is neither finished nor given back, for extending leases."""
-        return [entry.message for entry in self._entries if entry.live and entry.state != _DONE]
+        return [entry.message for entry in self._entries if entry.live and entry.state != DONE]
 
     def in_hand_of(self, lanes: Collection[Hashable]) -> int:
         """How many entries of these lanes of the source workers have."""
-        taken = (entry for entry in self._entries if entry.state == _TAKEN)
+        taken = (entry for entry in self._entries if entry.state == TAKEN)
         return sum(1 for entry in taken if entry.message.lane in lanes)
 
     # In, and out to the workers
@@ -146,11 +97,14 @@ class Ledger:
         """Receive *messages*, in the order in which their lanes hold."""
         lanes, lane_of = self._lanes, self._lane_of
         entries: list[Entry] = []
+        lane: Lane | None = None
         for message in messages:
             key = message.lane if lane_of is None else lane_of(message)
-            lane = lanes.get(key)
-            if lane is None:
-                lane = lanes[key] = _Lane(key)
+            # Mostly they come in rows of one lane.
+            if lane is None or key is not lane.key:
+                lane = lanes.get(key)
+                if lane is None:
+                    lane = lanes[key] = Lane(key)
             entry = Entry(message, lane, now)
             entries.append(entry)
             lane.queue.append(entry)
@@ -165,11 +119,14 @@ class Ledger:
 
     def _extend_windows(self, entries: Iterable[Entry]) -> None:
         windows = self._windows
+        source_lane: Hashable = None
+        window: deque[Entry] | None = None
         for entry in entries:
-            source_lane = entry.message.lane
-            window = windows.get(source_lane)
-            if window is None:
-                window = windows[source_lane] = deque()
+            if window is None or entry.message.lane is not source_lane:
+                source_lane = entry.message.lane
+                window = windows.get(source_lane)
+                if window is None:
+                    window = windows[source_lane] = deque()
             window.append(entry)
 
     def take(self, limit: int) -> list[Entry]:
@@ -181,7 +138,7 @@ class Ledger:
         if self._due:
             group = self._due.popleft()
             for entry in group:
-                entry.state = _TAKEN
+                entry.state = TAKEN
             self._in_hand += len(group)
             return group
         run: list[Entry] = []
@@ -191,13 +148,13 @@ class Ledger:
         self._in_hand += len(run)
         return run
 
-    def _take_from(self, lane: _Lane, limit: int, run: list[Entry]) -> None:
+    def _take_from(self, lane: Lane, limit: int, run: list[Entry]) -> None:
         queue = lane.queue
         waiting = len(queue)
         count = min(waiting, limit - len(run))
         taken = [queue.popleft() for _ in range(count)]
         for entry in taken:
-            entry.state = _TAKEN
+            entry.state = TAKEN
         run += taken
         lane.held += count
         if lane.ordered or count == waiting:
@@ -215,7 +172,7 @@ class Ledger:
         self._in_hand -= len(entries)
         done = [entry for entry in entries if entry.live]
         for entry in entries:
-            entry.state = _DONE
+            entry.state = DONE
         if self._positional:
             for source_lane in {entry.message.lane for entry in done}:
                 self._advance(source_lane)
@@ -223,7 +180,7 @@ class Ledger:
             for entry in done:
                 del self._entries[entry]
             self._finished += [entry.message for entry in done]
-        for lane, count in _by_lane(entries):
+        for lane, count in by_lane(entries):
             self._release(lane, now, count)
         return len(entries) - len(done)
 
@@ -233,7 +190,7 @@ class Ledger:
             self._in_hand -= 1
             lane = entry.lane
             if entry.live:
-                entry.state = _WAITING
+                entry.state = WAITING
                 lane.queue.appendleft(entry)
                 if lane.listed:
                     self._startable += 1
@@ -244,7 +201,7 @@ class Ledger:
         self._in_hand -= len(entries)
         kept = []
         for entry in entries:
-            entry.state = _DELAYED
+            entry.state = DELAYED
             if entry.live:
                 kept.append(entry)
             else:
@@ -276,7 +233,7 @@ class Ledger:
         behind = [entry for lane in lanes for entry in lane.queue]
         messages = self._forget([*entries, *behind], now)
         for entry in entries:
-            entry.state = _DONE
+            entry.state = DONE
             self._release(entry.lane, now)
         return messages
 
@@ -310,7 +267,7 @@ class Ledger:
         doomed = [
             entry
             for entry in self._entries
-            if entry.state in (_WAITING, _DELAYED) and entry.message.lane in lanes
+            if entry.state in (WAITING, DELAYED) and entry.message.lane in lanes
         ]
         self._drop(doomed, now)
         return len(doomed)
@@ -346,7 +303,7 @@ class Ledger:
 
         One that never started has one delivery less: it did nothing that max_deliveries should count.
         """
-        idle = [entry for entry in self._entries if entry.live and entry.state in (_WAITING, _DELAYED)]
+        idle = [entry for entry in self._entries if entry.live and entry.state in (WAITING, DELAYED)]
         return self._forget(idle, now)
 
     def goes_back_with(self, message: Message) -> Hashable:
@@ -360,7 +317,7 @@ class Ledger:
     def _forget(self, entries: Sequence[Entry], now: float) -> list[Message]:
         doomed = self._from_first(entries) if self._positional else [entry for entry in entries if entry.live]
         for entry in doomed:
-            if entry.state == _WAITING:
+            if entry.state == WAITING:
                 entry.message.deliveries = max(0, entry.message.deliveries - 1)
         self._drop(doomed, now)
         return [entry.message for entry in doomed]
@@ -385,13 +342,13 @@ class Ledger:
 
     def _drop(self, entries: Sequence[Entry], now: float) -> None:
         """Take *entries* out of everything but the hands of the workers that have them."""
-        touched: dict[_Lane, None] = {}
+        touched: dict[Lane, None] = {}
         for entry in entries:
             entry.live = False
             del self._entries[entry]
-            if entry.state == _WAITING:
+            if entry.state == WAITING:
                 touched[entry.lane] = None
-            elif entry.state == _DELAYED:
+            elif entry.state == DELAYED:
                 self._release(entry.lane, now)
         for lane in touched:
             self._purge(lane)
@@ -399,7 +356,7 @@ class Ledger:
             groups = ([entry for entry in group if entry.live] for group in self._due)
             self._due = deque(group for group in groups if group)
 
-    def _purge(self, lane: _Lane) -> None:
+    def _purge(self, lane: Lane) -> None:
         before = len(lane.queue)
         lane.queue = deque(entry for entry in lane.queue if entry.live)
         if lane.listed:
@@ -411,14 +368,14 @@ class Ledger:
 
     def _advance(self, source_lane: Hashable) -> None:
         window, entries, finished = self._windows[source_lane], self._entries, self._finished
-        while window and window[0].state == _DONE:
+        while window and window[0].state == DONE:
             entry = window.popleft()
             del entries[entry]
             finished.append(entry.message)
         if not window:
             del self._windows[source_lane]
 
-    def _release(self, lane: _Lane, now: float, count: int = 1) -> None:
+    def _release(self, lane: Lane, now: float, count: int = 1) -> None:
         """*count* entries of *lane* are out of hand; it may start its next one when those were the last."""
         lane.held -= count
         if lane.queue:
@@ -427,29 +384,13 @@ class Ledger:
         else:
             self._discard(lane)
 
-    def _list(self, lane: _Lane, now: float) -> None:
+    def _list(self, lane: Lane, now: float) -> None:
         lane.listed = True
         lane.since = now
         self._startable += len(lane.queue)
         self._ready.append(lane)
 
-    def _discard(self, lane: _Lane) -> None:
+    def _discard(self, lane: Lane) -> None:
         """Keys come and go for ever, so an empty lane must not stay."""
         if not lane.queue and not lane.held and not lane.listed and self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
-
-
-def _by_lane(entries: Iterable[Entry]) -> Iterator[tuple[_Lane, int]]:
-    """The lanes of *entries*, which mostly come in rows of one lane, with the length of each row."""
-    current: _Lane | None = None
-    count = 0
-    for entry in entries:
-        lane = entry.lane
-        if lane is current:
-            count += 1
-            continue
-        if current is not None:
-            yield current, count
-        current, count = lane, 1
-    if current is not None:
-        yield current, count

@@ -43,6 +43,11 @@ class Watcher:
         self._on_caught_up = on_caught_up
         self._telling: threading.Thread | None = None
 
+    @property
+    def assigned(self) -> bool:
+        """Whether there was a first assignment."""
+        return self._state.was_assigned
+
     def look(self, subscription: Subscription, held: int) -> None:
         """
         Ask *subscription*, while *held* messages are received and not settled.

@@ -12,8 +12,9 @@ from typing import Any
 from patron import correlation
 from patron.calling import refuse_awaitable
 from patron.consumer.deadletters import DeadLetters
-from patron.consumer.desk import Desk, Hand
-from patron.consumer.ledger import Entry, Verdict
+from patron.consumer.desk import Desk
+from patron.consumer.entry import Entry, Verdict
+from patron.consumer.hand import Hand
 from patron.consumer.metrics import ConsumerMetrics, Tally
 from patron.consumer.policy import Action, Decision, FailurePolicy
 from patron.consumer.source import Message

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from patron.consumer.ledger import Entry, Ledger
+from patron.consumer.entry import Entry
+from patron.consumer.ledger import Ledger
 from patron.consumer.source import Message
 
 LANES = [None, "a", "b", "c"]

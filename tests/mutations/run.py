@@ -65,7 +65,7 @@ MUTATIONS = [
     Mutation(
         "a commit jumps over a gap",
         "consumer/ledger.py",
-        "while window and window[0].state == _DONE:",
+        "while window and window[0].state == DONE:",
         "while window:",
         f"{LEDGER}::contiguous",
     ),
@@ -107,7 +107,7 @@ MUTATIONS = [
     Mutation(
         "a revocation leaves the lane blocked for ever",
         "consumer/ledger.py",
-        "            elif entry.state == _DELAYED:\n                self._release(entry.lane, now)",
+        "            elif entry.state == DELAYED:\n                self._release(entry.lane, now)",
         "",
         LEDGER,
     ),
@@ -191,13 +191,13 @@ MUTATIONS = [
     Mutation(
         "leases end while the last messages do",
         "consumer/engine.py",
-        "            self._tend(subscription)\n            self._keep_alive(subscription)\n            self._desk.rest",
-        "            self._keep_alive(subscription)\n            self._desk.rest",
+        "            self._tender.tend(subscription)\n            self._keep_alive(subscription)\n",
+        "            self._keep_alive(subscription)\n",
         f"{ENGINE}::last_messages_end",
     ),
     Mutation(
         "leases are never extended",
-        "consumer/engine.py",
+        "consumer/tending.py",
         "            self._extend(subscription)\n",
         "",
         f"{ENGINE}::leases",
