@@ -48,8 +48,8 @@ class LiveService:
     What is live of a service in one worker: its WSGI application, its resources, its components.
 
     The owner (the worker's main thread, or `patron.testing.Running`) calls `start`, `begin_stop`,
-    `stop` and `close`, none of which blocks on user code; *on_end* tells it, from another thread,
-    that the service ends by itself.
+    `stop` and `close`, none of which blocks on user code; *on_started* and *on_end* tell it, from
+    another thread, that everything is started, and that the service ends by itself.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class LiveService:
         )  # the worker knows better: gunicorn's command line may say another
         self._run_directory = metrics_directory.parent if metrics_directory else None
         self.on_end: Callable[[str], None] = lambda reason: None
+        self.on_started: Callable[[], None] = lambda: None
         observe.start(
             service.name,
             service.version,
@@ -156,6 +157,7 @@ class LiveService:
                 self._call(hook)
             self.supervisor.start()
         self.started.set()
+        self.on_started()
         log.info(
             "service started",
             components=[d["name"] for d in self.supervisor.describe()],
@@ -252,14 +254,13 @@ class LiveService:
         """Tell the other workers how this one is."""
         if self.slot is None:
             return
-        verdict = self.local_verdict()
-        self.slot.publish(
-            ready=verdict.ok,
-            serving=self.serving(),
-            reasons=verdict.reasons,
-            draining=self.draining,
-            components=tuple(self.supervisor.describe()),
-        )
+        tell = partial(self.slot.publish, serving=self.serving(), draining=self.draining)
+        try:
+            verdict = self.local_verdict()
+            components = tuple(self.supervisor.describe())
+            tell(ready=verdict.ok, reasons=verdict.reasons, components=components)
+        except Exception as error:  # noqa: BLE001 - of a component's own words; a reload waits for this worker's
+            tell(ready=False, reasons=(f"its state cannot be told: {type(error).__name__}: {error}",))
 
     # Stopping.
 

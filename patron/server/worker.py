@@ -101,6 +101,7 @@ class PatronWorker(AnsweringWorker):
                 f"{self.wsgi!r} is no Patron service: name patron.wsgi:app in the gunicorn command"
             )
         self.live = opener(run.slot_of(self), run.state().metrics_directory)
+        self.live.on_started = self._wake  # the others may end now: take the requests at once
         self.live.on_end = self._ask_end
         self.wsgi = self.live.app
         self.limit_requests(self.live.service.http, self.live.app.intake)
@@ -118,6 +119,10 @@ class PatronWorker(AnsweringWorker):
     def _ask_end(self, reason: str) -> None:
         """The service ends by itself. Any thread may call."""
         self._ended.put(reason)
+        self._wake()
+
+    def _wake(self) -> None:
+        """End the wait of the loop. Any thread may call."""
         self.method_queue.defer(lambda: None)
 
     # The loop.
