@@ -7,6 +7,7 @@ value class is not used: it asks for the process on every call, and takes one lo
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -55,8 +56,17 @@ class _File(MmapedDict):
 
 
 def _reserve(file: int, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
         os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in _NO_PROMISES:
+            raise
+
+
+#: Of file systems that reserve no room, where the C library does not fill the file instead (posix_fallocate(3)).
+_NO_PROMISES = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class SlotFiles:
@@ -97,7 +107,7 @@ class SlotFiles:
             value.move(bytearray(16), 0)
             error = None if self._detached else self._place(value, prefix, key)
             first, self._full = not self._full, self._full or error is not None
-        if error is not None and first:  # with the lock free: lines are counted too
+        if error is not None and first:  # with the lock free: writing may wait
             log.error("metrics are incomplete, there is no room", directory=str(self._directory), error=error)
 
     def _place(self, value: _Value, prefix: str, key: str) -> str | None:

@@ -80,3 +80,17 @@ def test_a_disk_that_is_full_from_the_start_shows_nothing(
     assert shown(tmp_path) == ""
     assert len(caplog.records) == 1
     files.close()
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_a_disk_that_reserves_no_room_keeps_the_numbers_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(file: int, offset: int, size: int) -> None:
+        raise OSError(code, "not here")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    files = SlotFiles(0, tmp_path)
+    numbers = [counted(files, f"orders_{number}_{'x' * 200}") for number in range(500)]
+    assert shown(tmp_path).count(" 1.0\n") == len(numbers)
+    files.close()
