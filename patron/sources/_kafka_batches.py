@@ -75,11 +75,11 @@ class _Readable:
     def next_batch(self) -> Any:
         """The next one, None at the end."""
         batch = self._records.next_batch()
-        if batch is None or batch.magic < 2:
-            return batch
+        if batch is None:
+            return None
         if self._check and not batch.validate_crc():
             return _Lost(batch, self._start, "its checksum is wrong")
-        if batch.is_control_batch:
+        if batch.magic < 2 or batch.is_control_batch:
             return batch
         try:
             iter(batch)  # uncompresses
@@ -97,12 +97,14 @@ class _Lost:
     producer_id = -1
 
     def __init__(self, batch: Any, start: int, problem: str) -> None:
-        self.leader_epoch = batch.leader_epoch
+        # One in an old format has the offset of its last record, and no more.
+        old = batch.magic < 2
+        self.leader_epoch = -1 if old else batch.leader_epoch
         self.base_offset = batch.base_offset
         # At least one further than where we are, whatever the damaged header says.
-        self.last_offset = max(batch.last_offset, start)
+        self.last_offset = max(batch.base_offset if old else batch.last_offset, start)
         self.next_offset = self.last_offset + 1
-        self._timestamp = batch.max_timestamp
+        self._timestamp = batch._timestamp if old else batch.max_timestamp
         self._bytes = bytes(batch._buffer)
         self._problem = f"batch at offset {batch.base_offset} cannot be read: {problem}"
 

@@ -18,6 +18,7 @@ against the installed version; a new minor version is taken over by making that 
 ``ConsumerRecord``                              its fields, in their order
 ``DefaultRecordBatch._buffer``, ``_pos``,       where a batch is read on
 ``_next_record_index``, ``_num_records``
+``LegacyRecordBatch._buffer``, ``_timestamp``   what is kept of a damaged one
 ``KafkaNetClient.connected``, ``wakeup``        of the client that a consumer is given as ``kafka_client``
 ``KafkaNetClient._manager.get_connection``,     how it connects: see `patron.kafka.Search`
 ``KafkaConnection.connection_made``, ``close``,

@@ -15,6 +15,7 @@ from kafka.net.connection import KafkaConnection
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.legacy_records import LegacyRecordBatch
 
 
 def parameters(function: object) -> list[str]:
@@ -88,6 +89,10 @@ def test_a_batch_knows_how_far_it_was_read() -> None:
     source = inspect.getsource(DefaultRecordBatch)
     for name in ("_buffer", "_pos", "_next_record_index", "_num_records"):
         assert f"self.{name}" in source
+
+
+def test_a_batch_in_an_old_format_has_its_bytes_and_when_it_was_written() -> None:
+    assert {"_buffer", "_timestamp"} <= set(LegacyRecordBatch.__slots__)
 
 
 def test_the_search_for_the_cluster_can_be_listened_to() -> None:

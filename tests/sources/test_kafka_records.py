@@ -125,6 +125,26 @@ def test_a_fetch_in_an_old_format_is_read_as_the_driver_reads_it(magic: int) -> 
     assert [record.value for given in ours for record in given[0]] == [b"%d" % number for number in range(9)]
 
 
+@pytest.mark.parametrize("codec", [NONE, GZIP])
+@pytest.mark.parametrize("magic", [0, 1])
+def test_a_batch_in_an_old_format_with_a_wrong_checksum_is_one_record_with_its_bytes(
+    magic: int, codec: int
+) -> None:
+    made = []
+    for offset, kind in ((40, codec), (41, NONE)):
+        builder = MemoryRecordsBuilder(magic, kind, 1 << 20)
+        builder.append(5, None, b"v%d" % offset)
+        builder.close()
+        made.append(bytearray(builder.buffer()))
+        struct.pack_into(">q", made[-1], 0, offset)
+    made[0][-9] ^= 1
+    ((records, following, *_),) = read(part(guarded(), made[0] + made[1], 40))
+    assert [record.value for record in records] == [bytes(made[0]), b"v41"]
+    assert records[0].offset == 40
+    assert records[0].headers.problem == "batch at offset 40 cannot be read: its checksum is wrong"
+    assert following == 42
+
+
 @pytest.mark.parametrize("aborts", [True, False])
 @pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED])
 def test_transactions_are_left_out_where_the_driver_leaves_them_out(aborts: bool, level: Any) -> None:
