@@ -148,7 +148,8 @@ class ConfluentSubscription:
                 stale += given
                 continue
             lane = self._lanes[key]
-            self._turns.back(self._consumer, lane, lane.give_back(given, until), until)
+            if not self._turns.back(self._consumer, lane, lane.give_back(given, until), until):
+                self._begin_again(lane)
         if stale:
             raise Stale("these partitions are no longer ours", messages=stale)
 

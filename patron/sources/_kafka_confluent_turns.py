@@ -12,7 +12,13 @@ from itertools import groupby, islice
 from time import monotonic
 from typing import Any
 
-from patron.sources._kafka_confluent_library import Client, TopicPartition, translated
+from patron.sources._kafka_confluent_library import (
+    Client,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+    translation,
+)
 from patron.sources._kafka_lanes import Lane, Lanes
 
 __all__ = ["Given", "Turns"]
@@ -230,9 +236,12 @@ class Turns:
 
     # Going elsewhere
 
-    def back(self, client: Client, lane: Lane, offset: int, until: float) -> None:
+    def back(self, client: Client, lane: Lane, offset: int, until: float) -> bool:
         """
         Read *lane* again from *offset* on, but not before *until*, in monotonic seconds.
+
+        Returns False when the library has given up on it, perhaps with an error that was read and not given out:
+        it must be assigned again.
 
         Raises:
             SourceError: the library refuses; nothing of the lane is kept in any case.
@@ -241,11 +250,17 @@ class Turns:
         if lane in self._full:
             self._full.discard(lane)
             self._resume(client, [lane])
-        with translated("cannot go back"):
-            client.seek(TopicPartition(*lane.partition, offset))
         if until:
             self._late[lane] = until
+        try:
+            client.seek(TopicPartition(*lane.partition, offset))
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._STATE:
+                return False
+            raise translation(error.args[0], "cannot go back") from error
+        if until:
             client.pause(_partitions([lane]))
+        return True
 
     def forget(self, lanes: Iterable[Lane]) -> None:
         """Nothing of *lanes* is given out any more; they are assigned anew, if at all."""

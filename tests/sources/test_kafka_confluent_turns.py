@@ -20,6 +20,7 @@ from sources.test_kafka_source import (
 
 from patron.consumer.source import Message
 from patron.sources import _kafka_confluent_turns as turns
+from patron.sources._kafka_confluent_subscription import _NOWHERE
 from patron.sources.kafka import KafkaSource
 from patron.testing import until
 
@@ -46,6 +47,12 @@ def stuffed(subscription: Any) -> None:
 
 def of_each(count: int) -> Callable[[Any], bool]:
     return lambda kept: len(kept._shelves) == count
+
+
+def has_an_error(kept: Any) -> bool:
+    """Whether it was read, and not given out, that a partition cannot be read on."""
+    errors = (record.error() for shelf in kept._shelves.values() for record in shelf.records)
+    return any(error is not None and error.code() in _NOWHERE for error in errors)
 
 
 def lanes(received: Sequence[Message]) -> Counter[int]:
@@ -145,6 +152,24 @@ def test_what_is_given_back_while_there_is_plenty_of_its_partition_comes_again_i
         rest = receive(subscription, 1992)
         for partition in (0, 1):
             assert positions(rest, partition) == list(range(4, 1000))
+
+
+@pytest.mark.parametrize("assignment", ["cooperative", "eager"])
+@pytest.mark.parametrize("delay", [0.0, 0.2])
+def test_what_is_given_back_comes_again_although_the_library_has_given_up_on_its_partition(
+    make: Make,  # noqa: F811
+    delay: float,
+    assignment: str,
+) -> None:
+    source = make(assignment=assignment)
+    fill(source, {0: 20, 1: 20})
+    with opened(source) as subscription:
+        received = receive(subscription, 40)
+        subscription._consumer.seek(turns.TopicPartition(source.target, 0, 10_000))
+        reads(subscription, has_an_error)
+        subscription.nack([message for message in received if message.lane[1] == 0][5:], delay)
+        again = receive(subscription, 15)
+        assert positions(again, 0) == list(range(5, 20))
 
 
 def test_a_partition_that_comes_again_after_it_had_plenty_is_read_from_what_was_committed(
