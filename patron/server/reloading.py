@@ -65,13 +65,17 @@ def manage_workers(server: Any) -> None:
     """Called by the arbiter's loop at least once a second: those that are replaced end when the new ones serve."""
     run = runs.state()
     run.retiring &= server.WORKERS.keys()
+    run.replaced &= server.WORKERS.keys()
     fresh = [worker.patron_slot for pid, worker in server.WORKERS.items() if pid not in run.retiring]
     if run.retiring:
         if len(fresh) < server.num_workers or not run.board.serving(fresh):
             server.spawn_workers()
             return
         server.log.info("The new workers serve, these end: %s", sorted(run.retiring))
+        run.replaced |= run.retiring
         run.retiring.clear()
+    if run.replaced:
+        server.spawn_workers()  # gunicorn counts them too, and would wait for their end with one that is missing
     Arbiter.manage_workers(server)
 
 

@@ -66,6 +66,7 @@ class RunState:
     stopping: bool = False
     reloading: bool = False
     retiring: set[int] = field(default_factory=set)  # process ids, of workers that a reload replaces
+    replaced: set[int] = field(default_factory=set)  # of those that end now, as others serve
     graceful_timeout: int = 0
     not_before: float = 0.0
     deaths: deque[float] = field(default_factory=deque)
@@ -285,7 +286,7 @@ def _spawn_workers(server: Any) -> None:
     run = state()
     if time.monotonic() < run.not_before or run.board.ended() is not None:
         return
-    missing = server.num_workers - len(server.WORKERS.keys() - run.retiring)
+    missing = server.num_workers - len(server.WORKERS.keys() - run.retiring - run.replaced)
     for _ in range(min(missing, run.board.free_slots())):
         server.spawn_worker()
 

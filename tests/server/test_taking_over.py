@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -153,3 +154,43 @@ def test_a_stop_while_new_workers_start_ends_all_of_them(service: ServiceProcess
         service.signal(signal.SIGTERM)
         assert service.wait() == 1  # the start was abandoned
     assert "opening resource pool" in service.output()
+
+
+def test_a_new_worker_that_dies_is_replaced_while_the_old_ones_still_end(service: ServiceProcess) -> None:
+    module = """
+    import os
+    import time
+    from pathlib import Path
+
+
+    def who(request):
+        Path("held.txt").touch()
+        while Path("hold.txt").exists():
+            time.sleep(0.05)
+        return {"pid": os.getpid()}
+
+
+    class Last:
+        name = "last"
+
+        def run(self, stop):
+            stop.wait()
+            Path(f"ends-{os.getpid()}.txt").touch()
+    """
+    config = CONFIG.replace("workers: 2", "workers: 1").replace('    resources: {pool: "shop:pool"}\n', "")
+    service.write(module, config + '    components: ["shop:Last"]\n')
+    hold = service.folder / "hold.txt"
+    hold.touch()
+    service.start()
+    [old] = service.workers()
+    with ThreadPoolExecutor(1) as client:
+        answer = client.submit(service.get, "/who")
+        service.until((service.folder / "held.txt").exists, 15, "the old worker has a request")
+        service.signal(signal.SIGHUP)
+        service.until((service.folder / f"ends-{old}.txt").exists, 15, "the old worker ends")
+        [dead] = set(service.workers()) - {old}
+        os.kill(dead, signal.SIGKILL)
+        service.until(lambda: set(service.workers()) - {old, dead}, 15, "another one")
+        assert old in service.workers()
+        hold.unlink()
+        assert json.loads(answer.result().body)["pid"] == old  # type: ignore[attr-defined]
