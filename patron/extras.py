@@ -75,6 +75,8 @@ def _is_there(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # of the package around it
         return False
+    except ValueError:  # it was imported, or put there by hand, without a spec
+        return True
 
 
 def _needs(service: Service) -> Iterator[tuple[str, str]]:

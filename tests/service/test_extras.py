@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from types import ModuleType
 
 import pytest
 
@@ -50,6 +51,11 @@ def test_a_missing_driver_is_named_with_what_brings_it(monkeypatch, source, modu
 def test_only_the_driver_that_is_used_must_be_there(monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "confluent_kafka" else module)
     assert list(extras.missing(reading(KafkaSource("t", group="g")))) == []
+
+
+def test_a_module_that_was_put_there_by_hand_counts(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pika", ModuleType("pika"))
+    assert list(extras.missing(reading(AmqpSource("q")))) == []
 
 
 @pytest.mark.parametrize("source", [MemorySource("t"), SqliteSource("t.db", "t")])
