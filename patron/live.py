@@ -206,10 +206,12 @@ class LiveService:
     def _other_verdicts(self) -> Iterator[Verdict]:
         if self.slot is None:
             return
-        if missing := self.slot.board.missing():
+        board = self.slot.board
+        if missing := board.missing():
             yield Verdict(False, (f"{missing} workers are not started yet",))
-        for state in self.slot.board.states():
-            if state.slot == self.slot.index or state.draining:
+        enough = self.serving() and board.enough_serve()
+        for state in board.states():
+            if state.slot == self.slot.index or state.draining or (enough and not state.serving):
                 continue
             stale = state.age > STALE_AFTER
             reasons = ("says nothing any more",) if stale else state.reasons

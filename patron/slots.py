@@ -86,7 +86,7 @@ class Board:
     # The arbiter's side.
 
     def expect(self, workers: int) -> None:
-        """Say how many workers the run starts with."""
+        """Say how many workers the run is to have."""
         self._set_counts(workers, self._counts()[1])
 
     def take(self) -> int:
@@ -138,6 +138,10 @@ class Board:
     def serving(self, slots: Iterable[int]) -> bool:
         """Whether all the workers in *slots* serve."""
         return all(self._phase(slot) == _TAKEN and self._state(slot).serving for slot in slots)
+
+    def enough_serve(self) -> bool:
+        """Whether as many workers serve as the run is to have: those that start besides will replace some."""
+        return sum(state.serving for state in self.states()) >= self._counts()[0]
 
     def missing(self) -> int:
         """How many of the expected workers were never started so far."""

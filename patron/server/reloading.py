@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,11 @@ from patron.server import run as runs
 from patron.server.internals import Arbiter
 
 __all__ = ["handle_hup", "manage_workers"]
+
+#: Seconds after which old workers end though the new ones do not serve: those may wait for what the old ones hold.
+PATIENCE = 300.0
+#: Seconds between two lines that say that this is waited for.
+REMIND = 30.0
 
 
 def handle_hup(server: Any) -> None:
@@ -47,10 +53,12 @@ def _reload(server: Any, run: runs.RunState) -> None:
     """
     settings, retiring = server.app.cfg, run.retiring
     run.retiring = set(server.WORKERS)
+    run.reloaded = run.reminded = time.monotonic()
     sys.modules.pop("patron.gunicorn", None)  # imported again, it computes its settings again
     run.reloading = True
     try:
         Arbiter.handle_hup(server)
+        run.board.expect(server.cfg.workers)
     except SystemExit:  # gunicorn's answer to a settings file that it cannot load
         if os.getpid() != server.pid:
             raise  # a worker that was forked in there, and has ended
@@ -68,15 +76,29 @@ def manage_workers(server: Any) -> None:
     run.replaced &= server.WORKERS.keys()
     fresh = [worker.patron_slot for pid, worker in server.WORKERS.items() if pid not in run.retiring]
     if run.retiring:
-        if len(fresh) < server.num_workers or not run.board.serving(fresh):
+        if not _is_over(server, run, fresh):
             server.spawn_workers()
             return
-        server.log.info("The new workers serve, these end: %s", sorted(run.retiring))
         run.replaced |= run.retiring
         run.retiring.clear()
     if run.replaced:
         server.spawn_workers()  # gunicorn counts them too, and would wait for their end with one that is missing
     Arbiter.manage_workers(server)
+
+
+def _is_over(server: Any, run: runs.RunState, fresh: list[int]) -> bool:
+    """Whether the old workers can end, because the workers in the slots *fresh* serve; or have to."""
+    old, now = sorted(run.retiring), time.monotonic()
+    if len(fresh) >= server.num_workers and run.board.serving(fresh):
+        server.log.info("The new workers serve, these end: %s", old)
+        return True
+    if now >= run.reloaded + PATIENCE:
+        server.log.error("The new workers have not started within %d s, the old ones end: %s", PATIENCE, old)
+        return True
+    if now >= run.reminded + REMIND:
+        run.reminded = now
+        server.log.warning("Reload: the new workers have not started yet, these still serve: %s", old)
+    return False
 
 
 def _stop_is_waiting(server: Any) -> bool:

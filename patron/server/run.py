@@ -65,6 +65,8 @@ class RunState:
     status: int = 0
     stopping: bool = False
     reloading: bool = False
+    reloaded: float = 0.0  # monotonic seconds, of the last reload
+    reminded: float = 0.0  # and of the last line about waiting for it
     retiring: set[int] = field(default_factory=set)  # process ids, of workers that a reload replaces
     replaced: set[int] = field(default_factory=set)  # of those that end now, as others serve
     graceful_timeout: int = 0

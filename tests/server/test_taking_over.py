@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -85,6 +87,7 @@ def test_the_old_workers_serve_until_the_new_ones_have_started(service: ServiceP
         service.signal(signal.SIGHUP)
         new = until_starting(service, 2, old)
         assert who(service) <= old
+        assert {service.get("/ready").status for _ in range(10)} == {200}
     until_serve(service, new)
     service.signal(signal.SIGTERM)
     assert service.wait() == 0
@@ -128,6 +131,7 @@ def test_a_worker_that_starts_in_the_place_of_a_dead_one_leaves_the_requests_to_
         os.kill(dead, signal.SIGKILL)
         [new] = until_starting(service, 1, {dead, alive})
         assert who(service) == {alive}
+        assert service.get("/ready").status == 503  # one too few
     until_serve(service, {alive, new})
 
 
@@ -194,3 +198,32 @@ def test_a_new_worker_that_dies_is_replaced_while_the_old_ones_still_end(service
         assert old in service.workers()
         hold.unlink()
         assert json.loads(answer.result().body)["pid"] == old  # type: ignore[attr-defined]
+
+
+def test_old_workers_end_some_time_though_the_new_ones_wait_for_what_they_hold() -> None:
+    from patron.server import reloading
+
+    said: list[str] = []
+
+    def say(text: str, *args: object) -> None:
+        said.append(text)
+
+    log = SimpleNamespace(info=say, error=say, warning=say)
+    board = SimpleNamespace(serving=lambda slots: slots == [7])
+    run: Any = SimpleNamespace(retiring={11}, board=board)
+
+    def over(since: float, fresh: list[int]) -> bool:
+        run.reloaded = run.reminded = time.monotonic() - since
+        return reloading._is_over(SimpleNamespace(num_workers=1, log=log), run, fresh)
+
+    assert not over(1, [8])
+    assert said == []
+    assert not over(reloading.REMIND, [8])
+    assert over(reloading.PATIENCE, [8])
+    assert over(1, [7])
+    assert not over(1, [])
+    assert [text.partition(",")[0].partition(" within")[0] for text in said] == [
+        "Reload: the new workers have not started yet",
+        "The new workers have not started",
+        "The new workers serve",
+    ]

@@ -76,6 +76,7 @@ def test_secrets_are_not_printed() -> None:
         "shop",
         security_protocol="SASL_SSL",
         sasl_mechanism="PLAIN",
+        sasl_username="shop",
         sasl_password="hunter2",
         ssl_password="hunter3",
         options={"ssl_password": "hunter4"},
