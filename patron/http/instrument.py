@@ -16,7 +16,7 @@ from patron.http.body import guard
 from patron.http.bodylog import LIMIT, log_body
 from patron.http.cors import ERROR_HEADERS, CrossOrigin
 from patron.http.message import Headers
-from patron.http.remote import PROXIES, Proxies
+from patron.http.remote import PROXIES, Proxies, client_address
 from patron.http.settings import HttpSettings, statuses
 from patron.http.telling import tag, write_line
 from patron.observe import Operation, log, report_error
@@ -258,13 +258,13 @@ class Exchange:
             return
         write_line(
             write,
-            self.environ,
             route=endpoint.pattern,
             method=self.match.method,
             path=self.match.path,
             status=self.status,
             started=self.started,
             sent=self.bytes,
+            remote=client_address(self.environ),
         )
 
     def __iter__(self) -> Iterator[bytes]:

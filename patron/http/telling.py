@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from patron.http.remote import client_address
-
 if TYPE_CHECKING:
     from patron.observe import Operation
 
@@ -16,7 +14,6 @@ __all__ = ["tag", "write_line"]
 
 def write_line(
     write: Callable[..., None],
-    environ: Mapping[str, Any],
     *,
     route: str,
     method: str,
@@ -24,6 +21,8 @@ def write_line(
     status: int,
     started: float,
     sent: int,
+    remote: str | None,
+    **more: Any,
 ) -> None:
     """The line of the access log; *started* is in monotonic seconds, *sent* in bytes."""
     write(
@@ -34,7 +33,8 @@ def write_line(
         status=status,
         duration=round(time.monotonic() - started, 6),
         bytes=sent,
-        remote=client_address(environ),
+        remote=remote,
+        **more,
     )
 
 

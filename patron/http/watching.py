@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from patron import correlation
 from patron import resources as registry
 from patron.http.message import Headers
+from patron.http.remote import client_address
 from patron.http.telling import tag, write_line
 from patron.observe import report_error
 
@@ -183,13 +184,13 @@ class Watch:
         if write is not None:
             write_line(
                 write,
-                self.environ,
                 route=self._pattern,
                 method=self.method,
                 path=self.path,
                 status=self.status,
                 started=self.started,
                 sent=self.bytes,
+                remote=client_address(self.environ),
             )
 
     def _names(self) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 from patron import correlation
 from patron.http import HttpSettings
 from patron.http.router import Endpoint
+from patron.http.telling import write_line
 from patron.observe import log
 from patron.server.internals import parser_errors as errors
 
@@ -53,14 +53,14 @@ class Refusals:
             operation.outcome = str(status)
             body = json.dumps({"error": HTTPStatus(status).phrase, "detail": why}).encode()
             if (level := self._access.level_of(status)) is not None:
-                getattr(log, level)(
-                    "request",
+                write_line(
+                    getattr(log, level),
                     route=REFUSED,
                     method=method,
                     path=path,
                     status=status,
-                    duration=round(time.monotonic() - began, 6),
-                    bytes=len(body),
+                    started=began,
+                    sent=len(body),
                     remote=remote,
                     reason=why,
                 )
