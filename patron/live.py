@@ -209,8 +209,10 @@ class LiveService:
         board = self.slot.board
         if missing := board.missing():
             yield Verdict(False, (f"{missing} workers are not started yet",))
-        enough = self.serving() and board.enough_serve()
-        for state in board.states():
+        states = board.states()
+        # As many serve as are wanted: those that start besides will take the place of some.
+        enough = self.serving() and sum(state.serving for state in states) >= board.expected()
+        for state in states:
             if state.slot == self.slot.index or state.draining or (enough and not state.serving):
                 continue
             stale = state.age > STALE_AFTER

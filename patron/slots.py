@@ -139,9 +139,9 @@ class Board:
         """Whether all the workers in *slots* serve."""
         return all(self._phase(slot) == _TAKEN and self._state(slot).serving for slot in slots)
 
-    def enough_serve(self) -> bool:
-        """Whether as many workers serve as the run is to have: those that start besides will replace some."""
-        return sum(state.serving for state in self.states()) >= self._counts()[0]
+    def expected(self) -> int:
+        """How many workers the run is to have."""
+        return self._counts()[0]
 
     def missing(self) -> int:
         """How many of the expected workers were never started so far."""
