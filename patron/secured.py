@@ -6,7 +6,7 @@ import os
 
 from patron.errors import ConfigError
 
-__all__ = ["amqp_remedy", "check_files", "tls_remedy"]
+__all__ = ["amqp_explained", "check_files", "tls_remedy"]
 
 # What stands in the texts of drivers and of OpenSSL, in small letters.
 _NAME = ("hostname mismatch", "ip address mismatch", "doesn't match")
@@ -42,14 +42,17 @@ def tls_remedy(text: str, ca: str, certificate: str, port: str) -> str:
     return ""
 
 
-def amqp_remedy(text: str) -> str:
-    """The same for RabbitMQ, which hangs up without a word on who begins in another way than it waits for."""
+def amqp_explained(text: str) -> str:
+    """
+    What a driver of RabbitMQ said, and what to do about it where that is known.
+
+    RabbitMQ hangs up without a word on who begins in another way than it waits for.
+    """
     port = "url: amqps:// or amqp://, and its port"
-    if remedy := tls_remedy(text, "ca_file", "cert_file and key_file", port):
-        return remedy
-    if "IncompatibleProtocolError" in text:
-        return f"it hangs up: look at {port}; it may also want a certificate: cert_file and key_file"
-    return ""
+    remedy = tls_remedy(text, "ca_file", "cert_file and key_file", port)
+    if not remedy and "IncompatibleProtocolError" in text:
+        remedy = f"it hangs up: look at {port}; it may also want a certificate: cert_file and key_file"
+    return f"{text}: {remedy}" if remedy else text
 
 
 def check_files(**files: str | None) -> None:

@@ -15,7 +15,7 @@ from patron.clients._amqp_delivery import Delivery, Room
 from patron.errors import ConfigError, MissingExtra, PublishFailed
 from patron.reasons import innermost
 from patron.reliability import RetryPolicy
-from patron.secured import amqp_remedy, check_files
+from patron.secured import amqp_explained, check_files
 
 try:
     import pika
@@ -356,9 +356,9 @@ class _Outlet:
 def _told(error: BaseException) -> str:
     """What *error* of a connection says, and what to do about it where that is known."""
     text = innermost(error)
-    refused = isinstance(error, ProbableAuthenticationError)
-    remedy = "check name and password" if refused else amqp_remedy(text)
-    return ": ".join(filter(None, (text, remedy)))
+    if isinstance(error, ProbableAuthenticationError):
+        return f"{text}: check name and password"
+    return amqp_explained(text)
 
 
 def _settled(delivery: Delivery) -> None:

@@ -17,7 +17,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from patron.errors import ConfigError, ConnectionLost, NotASource, SourceError
 from patron.reasons import innermost
-from patron.secured import amqp_remedy, check_files
+from patron.secured import amqp_explained, check_files
 from patron.sources._amqp_frames import Deliveries, Frames, OnDelivery
 
 __all__ = ["Address", "Channel", "ChannelClosed", "Connection"]
@@ -322,10 +322,7 @@ def _reason(error: BaseException, address: Address) -> SourceError:
         if isinstance(error, kind) and "ByBroker" in text:
             user = urlsplit(address.url).username or "guest"
             return NotASource(f"RabbitMQ at {address.shown} refuses {what.format(user=user)}: {text}")
-    text = innermost(error)
-    return ConnectionLost(
-        f"RabbitMQ at {address.shown}: {': '.join(filter(None, (text, amqp_remedy(text))))}"
-    )
+    return ConnectionLost(f"RabbitMQ at {address.shown}: {amqp_explained(innermost(error))}")
 
 
 _REFUSED = {
